@@ -1,0 +1,2 @@
+//! Derives a node's keys.
+fn main() {}

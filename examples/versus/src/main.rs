@@ -1,0 +1,2 @@
+//! Comparisons with other engines.
+fn main() {}
