@@ -27,22 +27,3 @@ impl Domain {
         self.0
     }
 }
-
-/// The domains of this crate.
-pub mod domains {
-    use super::Domain;
-
-    /// Root signature over a role certificate.
-    pub const CERTIFICATE: Domain = Domain::new("nonos/identity/certificate/v1");
-    /// Subject's proof of possession inside a certificate.
-    pub const POSSESSION: Domain = Domain::new("nonos/identity/possession/v1");
-    /// Associated data of the encrypted keystore.
-    pub const KEYSTORE: Domain = Domain::new("nonos/identity/keystore/v1");
-    /// Hash of a network's name into its id.
-    pub const NETWORK_NAME: Domain = Domain::new("nonos/identity/network-name/v1");
-    /// Derivation of the network-context transport key.
-    pub const CONTEXT_KEY: Domain = Domain::new("nonos/identity/context-key/v1");
-
-    /// Every domain above, for the workspace-wide uniqueness test.
-    pub const ALL: &[Domain] = &[CERTIFICATE, POSSESSION, KEYSTORE, NETWORK_NAME, CONTEXT_KEY];
-}

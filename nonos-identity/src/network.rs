@@ -1,7 +1,7 @@
 use core::fmt;
 
 use crate::digest::Digest;
-use crate::domain::domains::NETWORK_NAME;
+use crate::domains::NETWORK_NAME;
 use crate::hex;
 
 /// The 32-byte id of a mesh, mixed into every signature and handshake: two meshes never mix.

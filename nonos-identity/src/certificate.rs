@@ -1,0 +1,216 @@
+use core::time::Duration;
+
+use minicbor::{Decode, Encode};
+
+use crate::domains::{CERTIFICATE, POSSESSION};
+use crate::key::{NodeId, PublicKey, Signature, SigningKey};
+use crate::network::NetworkId;
+use crate::role::Role;
+use crate::time::Timestamp;
+use crate::verified::{Unverified, Verified};
+use crate::wire::{self, Wire};
+
+/// The certificate format this crate writes and the only one it reads.
+const VERSION: u8 = 1;
+
+/// What both signatures cover.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+struct Terms {
+    #[cbor(n(0), decode_with = "decode_version")]
+    version: u8,
+    #[n(1)]
+    root: PublicKey,
+    #[n(2)]
+    role: Role,
+    #[n(3)]
+    subject: PublicKey,
+    #[n(4)]
+    serial: u64,
+    #[n(5)]
+    not_before: Timestamp,
+    #[n(6)]
+    not_after: Timestamp,
+}
+
+impl Wire for Terms {
+    const MAX_BYTES: usize = 128;
+}
+
+fn decode_version<C>(d: &mut minicbor::Decoder<'_>, _: &mut C) -> Result<u8, minicbor::decode::Error> {
+    match d.u8()? {
+        VERSION => Ok(VERSION),
+        _ => Err(minicbor::decode::Error::message("unknown version")),
+    }
+}
+
+/// A statement of a root key that another key acts for its node in one role.
+///
+/// Wire form: `[[version, root, role, subject, serial, not_before, not_after], root_signature,
+/// possession]`. Both signatures cover `domain || network_id || terms`; the subject's proves
+/// that whoever asked for the certificate holds the key.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Certificate {
+    #[n(0)]
+    terms: Terms,
+    #[n(1)]
+    signature: Signature,
+    #[n(2)]
+    possession: Signature,
+}
+
+impl Wire for Certificate {
+    const MAX_BYTES: usize = Terms::MAX_BYTES + 2 * 66 + 1;
+}
+
+/// Why a certificate was not issued or does not count. Of a received certificate it is always
+/// the fault of whoever presented it, but for clock skew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// Valid for no time at all or for longer than [`Certificate::MAX_LIFETIME`].
+    #[error("lifetime of {} s is not within 1 s and {} s", .0.as_secs(), Certificate::MAX_LIFETIME.as_secs())]
+    Lifetime(Duration),
+    /// The root key cannot be certified, nor serve in another role.
+    #[error("a root key neither has nor needs a certificate")]
+    RootAsSubject,
+    /// For another role than expected.
+    #[error("certificate for role {found} where {expected} is expected")]
+    Role {
+        /// The role the caller asked for.
+        expected: Role,
+        /// The role in the certificate.
+        found: Role,
+    },
+    /// Not valid yet, beyond the allowed clock skew.
+    #[error("not valid before {0}")]
+    NotYetValid(Timestamp),
+    /// Past its validity.
+    #[error("expired at {0}")]
+    Expired(Timestamp),
+    /// The root did not sign it for this network.
+    #[error("root signature does not verify")]
+    RootSignature,
+    /// The subject did not sign it for this network.
+    #[error("proof of possession does not verify")]
+    Possession,
+}
+
+impl Certificate {
+    /// Longest validity. It bounds how long a stolen role key is of use.
+    pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+    /// Certifies a role key from `not_before` on for whole seconds of `lifetime`.
+    ///
+    /// # Errors
+    /// [`CertificateError::Lifetime`] or [`CertificateError::RootAsSubject`]; the caller's fault.
+    pub fn issue(
+        root: &SigningKey,
+        subject: &SigningKey,
+        role: Role,
+        serial: u64,
+        not_before: Timestamp,
+        lifetime: Duration,
+        network: &NetworkId,
+    ) -> Result<Self, CertificateError> {
+        let terms = Terms {
+            version: VERSION,
+            root: root.public(),
+            role,
+            subject: subject.public(),
+            serial,
+            not_before,
+            not_after: not_before.saturating_add(lifetime),
+        };
+        terms.check()?;
+        let bytes = wire::to_bytes(&terms);
+        let signature = root.sign(CERTIFICATE, network, &bytes);
+        let possession = subject.sign(POSSESSION, network, &bytes);
+        Ok(Self { terms, signature, possession })
+    }
+
+    /// The node on whose behalf the subject acts.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.terms.root.node_id()
+    }
+
+    /// What the subject may do.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.terms.role
+    }
+
+    /// The certified key.
+    #[must_use]
+    pub const fn subject(&self) -> PublicKey {
+        self.terms.subject
+    }
+
+    /// Number by which a revocation names it.
+    #[must_use]
+    pub const fn serial(&self) -> u64 {
+        self.terms.serial
+    }
+
+    /// The first second of its validity.
+    #[must_use]
+    pub const fn not_before(&self) -> Timestamp {
+        self.terms.not_before
+    }
+
+    /// The first second at which it is no longer valid.
+    #[must_use]
+    pub const fn not_after(&self) -> Timestamp {
+        self.terms.not_after
+    }
+}
+
+impl Terms {
+    /// The rules that need no signature; they bind issuers and verifiers alike.
+    fn check(&self) -> Result<(), CertificateError> {
+        let lifetime = self.not_after.saturating_since(self.not_before);
+        if lifetime.is_zero() || lifetime > Certificate::MAX_LIFETIME {
+            return Err(CertificateError::Lifetime(lifetime));
+        }
+        if self.role == Role::RootSign || self.subject == self.root {
+            return Err(CertificateError::RootAsSubject);
+        }
+        Ok(())
+    }
+}
+
+impl Unverified<Certificate> {
+    /// Checks role, validity at `now` and both signatures.
+    ///
+    /// # Errors
+    /// [`CertificateError`] names the first check that failed.
+    pub fn check_issued(
+        self,
+        role: Role,
+        network: &NetworkId,
+        now: Timestamp,
+    ) -> Result<Verified<Certificate>, CertificateError> {
+        self.check(|certificate| {
+            let Certificate { terms, signature, possession } = certificate;
+            if terms.role != role {
+                return Err(CertificateError::Role { expected: role, found: terms.role });
+            }
+            terms.check()?;
+            if terms.not_before > now.saturating_add(Timestamp::MAX_SKEW) {
+                return Err(CertificateError::NotYetValid(terms.not_before));
+            }
+            if terms.not_after <= now {
+                return Err(CertificateError::Expired(terms.not_after));
+            }
+            let bytes = wire::to_bytes(terms);
+            terms
+                .root
+                .verify(CERTIFICATE, network, &bytes, signature)
+                .map_err(|_| CertificateError::RootSignature)?;
+            terms
+                .subject
+                .verify(POSSESSION, network, &bytes, possession)
+                .map_err(|_| CertificateError::Possession)
+        })
+    }
+}

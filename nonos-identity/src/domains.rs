@@ -1,0 +1,38 @@
+//! The domains of this crate.
+
+use crate::domain::Domain;
+
+/// Root signature over a role certificate.
+pub const CERTIFICATE: Domain = Domain::new("nonos/identity/certificate/v1");
+/// Subject's proof of possession inside a certificate.
+pub const POSSESSION: Domain = Domain::new("nonos/identity/possession/v1");
+/// Associated data of the encrypted keystore's payload.
+pub const KEYSTORE: Domain = Domain::new("nonos/identity/keystore/v1");
+/// Associated data of a keystore slot.
+pub const KEYSTORE_SLOT: Domain = Domain::new("nonos/identity/slot/v1");
+/// Hash of a network's name into its id.
+pub const NETWORK_NAME: Domain = Domain::new("nonos/identity/network-name/v1");
+/// Derivation of the network-context transport key.
+pub const CONTEXT_KEY: Domain = Domain::new("nonos/identity/context-key/v1");
+/// Derivation of the blind of an execution slot's identity commitment.
+pub const EXECUTION_BLIND: Domain = Domain::new("nonos/identity/execution-blind/v1");
+/// Derivation of the secret behind zero-knowledge membership.
+pub const ZK_SECRET: Domain = Domain::new("nonos/identity/zk-secret/v1");
+/// Hiding commitment to the identity behind an execution key.
+pub const ID_COMMITMENT: Domain = Domain::new("nonos/identity/id-commitment/v1");
+/// Checksum of the mesh's own onion addresses.
+pub const ONION_CHECKSUM: Domain = Domain::new("nonos/identity/onion-checksum/v1");
+
+/// Every domain above, for the workspace-wide uniqueness test.
+pub const ALL: &[Domain] = &[
+    CERTIFICATE,
+    POSSESSION,
+    KEYSTORE,
+    KEYSTORE_SLOT,
+    NETWORK_NAME,
+    CONTEXT_KEY,
+    EXECUTION_BLIND,
+    ZK_SECRET,
+    ID_COMMITMENT,
+    ONION_CHECKSUM,
+];

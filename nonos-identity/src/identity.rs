@@ -1,0 +1,156 @@
+use core::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::domains::{CONTEXT_KEY, EXECUTION_BLIND, ZK_SECRET};
+use crate::hd::{Curve, HdNode};
+use crate::key::{NodeId, SigningKey};
+use crate::network::NetworkId;
+use crate::role::Role;
+use crate::time::Epoch;
+
+/// Purpose of our branch of a seed: 0x4E4F, "NO".
+const PURPOSE: u32 = 20_047;
+
+/// The account below the purpose; one seed is one operator.
+const ACCOUNT: u32 = 0;
+
+/// The secrets of an opened keystore: every key of a node, derived from one 64-byte seed.
+///
+/// Derivation is SLIP-0010, hardened, `m/20047'/0'/role'/...`. The seed is held in memory while
+/// the value lives and is wiped on drop.
+pub struct Identity {
+    /// `m/20047'/0'` of the Ed25519 tree.
+    signing: Box<HdNode>,
+    /// `m/20047'/0'` of the X25519 tree.
+    agreement: Box<HdNode>,
+    /// The public root key, which is no secret.
+    node: NodeId,
+}
+
+impl Identity {
+    /// Length of a seed in bytes (the output length of BIP39).
+    pub const SEED_BYTES: usize = 64;
+
+    /// The identity of a seed.
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 64]) -> Self {
+        let account = |curve| HdNode::master(curve, seed).descend(PURPOSE.into()).descend(ACCOUNT.into());
+        let signing = Box::new(account(Curve::Ed25519));
+        let agreement = Box::new(account(Curve::Curve25519));
+        let root = SigningKey::from_seed(signing.descend(Role::RootSign.number().into()).key());
+        Self { signing, agreement, node: root.public().node_id() }
+    }
+
+    /// The id of the node: its public root key.
+    #[must_use]
+    pub const fn node_id(&self) -> NodeId {
+        self.node
+    }
+
+    /// The root key, `m/20047'/0'/0'`. It signs certificates; daily work is done by role keys.
+    #[must_use]
+    pub fn root_key(&self) -> SigningKey {
+        SigningKey::from_seed(self.role(Role::RootSign).key())
+    }
+
+    /// The key of a role, `m/20047'/0'/role'/generation'`; a rotation takes the next generation.
+    ///
+    /// For [`Role::RootSign`] this is a key below the root, not the root itself.
+    #[must_use]
+    pub fn signing_key(&self, role: Role, generation: u32) -> SigningKey {
+        SigningKey::from_seed(self.role(role).descend(generation.into()).key())
+    }
+
+    /// The transport key for one network. Two networks see unrelated keys of the same node.
+    #[must_use]
+    pub fn transport_key(&self, network: &NetworkId) -> SigningKey {
+        SigningKey::from_seed(&self.role(Role::Transport).secret(CONTEXT_KEY, network.as_bytes()))
+    }
+
+    /// The X25519 key others encrypt to, `m/20047'/0'/4'/generation'` of the X25519 tree.
+    #[must_use]
+    pub fn static_secret(&self, generation: u32) -> StaticSecret {
+        let role = self.agreement.descend(Role::StaticX25519.number().into());
+        StaticSecret::from_bytes(role.descend(generation.into()).key())
+    }
+
+    /// The key of one run, `m/20047'/0'/5'/epoch'/slot'`. A slot signs once; the caller keeps
+    /// the record of used slots and marks one durably before it signs.
+    #[must_use]
+    pub fn execution_key(&self, epoch: Epoch, slot: u32) -> SigningKey {
+        SigningKey::from_seed(self.execution(epoch, slot).key())
+    }
+
+    /// The blind that hides the identity in the commitment of one run.
+    #[must_use]
+    pub fn execution_blind(&self, epoch: Epoch, slot: u32) -> Zeroizing<[u8; 32]> {
+        self.execution(epoch, slot).secret(EXECUTION_BLIND, &[])
+    }
+
+    /// The secret behind zero-knowledge membership, from `m/20047'/0'/7'/generation'`.
+    #[must_use]
+    pub fn zk_secret(&self, generation: u32) -> Zeroizing<[u8; 32]> {
+        self.role(Role::ZkIdentity).descend(generation.into()).secret(ZK_SECRET, &[])
+    }
+
+    fn role(&self, role: Role) -> HdNode {
+        self.signing.descend(role.number().into())
+    }
+
+    fn execution(&self, epoch: Epoch, slot: u32) -> HdNode {
+        self.role(Role::Execution).descend(epoch.number()).descend(slot.into())
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// An X25519 private key (RFC 7748), wiped on drop.
+pub struct StaticSecret(Box<x25519_dalek::StaticSecret>);
+
+/// The other side's X25519 key has a small order: the shared secret would be known to all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("peer's key agreement key has a small order")]
+pub struct SmallOrderError;
+
+impl StaticSecret {
+    /// The key of 32 random or derived bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        Self(Box::new(x25519_dalek::StaticSecret::from(*bytes)))
+    }
+
+    /// The public key.
+    #[must_use]
+    pub fn public(&self) -> [u8; 32] {
+        x25519_dalek::PublicKey::from(&*self.0).to_bytes()
+    }
+
+    /// The shared secret with the owner of a public key. Hash it before use.
+    ///
+    /// # Errors
+    /// [`SmallOrderError`] if the result would not depend on our key; the peer's fault.
+    pub fn diffie_hellman(&self, public: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, SmallOrderError> {
+        let shared = self.0.diffie_hellman(&x25519_dalek::PublicKey::from(*public));
+        if !shared.was_contributory() {
+            return Err(SmallOrderError);
+        }
+        Ok(Zeroizing::new(shared.to_bytes()))
+    }
+
+    /// The scalar, for a component that must hold the key itself (a Noise handshake).
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+}
+
+impl fmt::Debug for StaticSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StaticSecret(..)")
+    }
+}
