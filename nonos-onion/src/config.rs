@@ -1,0 +1,146 @@
+use core::time::Duration;
+
+use nonos_identity::{NetworkId, NodeId};
+
+/// Who a node is to its circuits, and what it bears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The mesh; part of every handshake.
+    pub network: NetworkId,
+    /// This node, as other nodes' descriptors and links name it.
+    pub node: NodeId,
+    /// Whether it extends circuits of others. A node that does not still answers as a destination.
+    pub relaying: bool,
+    /// What it bears.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// A relaying node with the default limits.
+    #[must_use]
+    pub fn new(network: NetworkId, node: NodeId) -> Self {
+        Self { network, node, relaying: true, limits: Limits::default() }
+    }
+}
+
+/// The bounds of a node. Every window and queue that a peer can fill is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Links at a time. Against exhaustion of sockets and buffers.
+    pub links: usize,
+    /// Circuits of others at a time, per link. Against one peer filling the table.
+    pub circuits_per_link: usize,
+    /// All circuits at a time, own and of others. Against exhaustion of memory.
+    pub circuits: usize,
+    /// Relays and destination in one own circuit.
+    pub hops: usize,
+    /// Streams of one circuit. Against a client that opens ports without end.
+    pub streams_per_circuit: usize,
+    /// Data cells in flight per circuit and direction until a SENDME. Bounds what a relay queues.
+    pub circuit_window_cells: u32,
+    /// Data cells in flight per stream and direction until its reader consumes them. Bounds the
+    /// memory of a slow reader.
+    pub stream_window_cells: u32,
+    /// Cells of one circuit queued for one link before the circuit dies. Against a sender that
+    /// ignores its window to fill a relay's memory (the sniper attack).
+    pub circuit_queue_cells: u32,
+    /// CREATEs accepted per second and link, in the long run. A handshake costs about 0.3 ms.
+    pub creates_per_second: u32,
+    /// CREATEs accepted at once per link.
+    pub create_burst: u32,
+    /// CREATEs accepted per epoch key; bounds the exact replay set, 16 bytes each.
+    pub creates_per_epoch: usize,
+    /// Payments accepted per circuit. Against a flood of 256-byte events.
+    pub payments_per_circuit: u32,
+    /// Time for one hop of a circuit to be built, and for one stream to be opened.
+    pub hop_timeout: Duration,
+    /// How long circuits outlive their epoch, so that a new one is made before the old breaks.
+    pub epoch_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            links: 1024,
+            circuits_per_link: 1024,
+            circuits: 8192,
+            hops: 6,
+            streams_per_circuit: 64,
+            circuit_window_cells: 1024,
+            stream_window_cells: 256,
+            circuit_queue_cells: 2048,
+            creates_per_second: 50,
+            create_burst: 200,
+            creates_per_epoch: 1 << 16,
+            payments_per_circuit: 256,
+            hop_timeout: Duration::from_secs(10),
+            epoch_grace: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What is wrong with a configuration. The caller's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A window below two acknowledgement steps, which would stall.
+    #[error("window of {cells} cells is below {min}")]
+    Window {
+        /// The configured window.
+        cells: u32,
+        /// The smallest that works.
+        min: u32,
+    },
+    /// A circuit may queue less than its window, so honest circuits would die.
+    #[error("queue of {queue} cells is below the window of {window}")]
+    Queue {
+        /// Configured queue, in cells.
+        queue: u32,
+        /// Configured circuit window, in cells.
+        window: u32,
+    },
+    /// A limit that must not be zero is.
+    #[error("limit `{0}` is zero")]
+    Zero(&'static str),
+}
+
+impl Limits {
+    /// Data cells that one SENDME acknowledges.
+    pub const SENDME_STEP_CELLS: u32 = 32;
+
+    /// Cells beyond the window that an honest circuit may have queued: SENDMEs, BEGINs, ENDs.
+    pub(crate) const CONTROL_SLACK_CELLS: u32 = 256;
+
+    /// Checks that the limits work together.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names what does not.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let min = 2 * Self::SENDME_STEP_CELLS;
+        for cells in [self.circuit_window_cells, self.stream_window_cells] {
+            if cells < min {
+                return Err(ConfigError::Window { cells, min });
+            }
+        }
+        let window = self.circuit_window_cells;
+        if self.circuit_queue_cells < window.saturating_add(Self::CONTROL_SLACK_CELLS) {
+            return Err(ConfigError::Queue { queue: self.circuit_queue_cells, window });
+        }
+        for (name, zero) in [
+            ("links", self.links == 0),
+            ("circuits_per_link", self.circuits_per_link == 0),
+            ("circuits", self.circuits == 0),
+            ("hops", self.hops == 0),
+            ("streams_per_circuit", self.streams_per_circuit == 0),
+            ("creates_per_second", self.creates_per_second == 0),
+            ("create_burst", self.create_burst == 0),
+            ("creates_per_epoch", self.creates_per_epoch == 0),
+            ("hop_timeout", self.hop_timeout.is_zero()),
+        ] {
+            if zero {
+                return Err(ConfigError::Zero(name));
+            }
+        }
+        Ok(())
+    }
+}
