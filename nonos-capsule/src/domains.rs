@@ -1,0 +1,44 @@
+//! The domain strings of this crate.
+
+use nonos_identity::Domain;
+
+/// Id of a capsule: header and table of the signed sections.
+pub const CAPSULE_ID: Domain = Domain::new("nonos/capsule/id/v1");
+/// Signature over a capsule id, a role and a validity.
+pub const CAPSULE_SIGNATURE: Domain = Domain::new("nonos/capsule/signature/v1");
+/// Digest of a policy.
+pub const POLICY: Domain = Domain::new("nonos/capsule/policy/v1");
+/// Digest of everything an invocation brings in but its nonce.
+pub const INVOCATION: Domain = Domain::new("nonos/capsule/invocation/v1");
+/// Key under which a nonce is consumed.
+pub const NONCE: Domain = Domain::new("nonos/capsule/nonce/v1");
+/// Seed of the guest's random stream.
+pub const RANDOM: Domain = Domain::new("nonos/capsule/random/v1");
+/// Running hash over the host calls.
+pub const HOST_LOG: Domain = Domain::new("nonos/capsule/host-log/v1");
+/// Digest over the mutable globals of a guest.
+pub const GLOBALS: Domain = Domain::new("nonos/capsule/globals/v1");
+/// Leaf and node of the tree over memory pages.
+pub const MEMORY: Domain = Domain::new("nonos/capsule/memory/v1");
+/// First link of the checkpoint chain.
+pub const GENESIS: Domain = Domain::new("nonos/capsule/genesis/v1");
+/// A later link of the checkpoint chain.
+pub const CHECKPOINT: Domain = Domain::new("nonos/capsule/checkpoint/v1");
+/// Hash of a whole execution.
+pub const EXECUTION: Domain = Domain::new("nonos/capsule/execution/v1");
+
+/// Every domain above, for the workspace-wide uniqueness test.
+pub const ALL: &[Domain] = &[
+    CAPSULE_ID,
+    CAPSULE_SIGNATURE,
+    POLICY,
+    INVOCATION,
+    NONCE,
+    RANDOM,
+    HOST_LOG,
+    GLOBALS,
+    MEMORY,
+    GENESIS,
+    CHECKPOINT,
+    EXECUTION,
+];

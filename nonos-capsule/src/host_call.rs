@@ -1,0 +1,285 @@
+use core::fmt;
+use core::str::FromStr;
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+macro_rules! host_calls {
+    ($($number:literal $variant:ident $name:literal $gas:literal,)*) => {
+        /// A function a capsule may import: WASI preview 1 (`wasi_snapshot_preview1`).
+        ///
+        /// The number of a call is its bit in a [`HostCallSet`] and never changes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        #[non_exhaustive]
+        pub enum HostCall {
+            $(#[doc = concat!("`", $name, "`")] $variant = $number,)*
+        }
+
+        impl HostCall {
+            /// Every call, by ascending number.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name it is imported under.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// The gas of one call, before the charge per byte moved.
+            #[must_use]
+            pub const fn base_gas(self) -> u64 {
+                match self {
+                    $(Self::$variant => $gas,)*
+                }
+            }
+        }
+    };
+}
+
+host_calls! {
+    0 ArgsGet "args_get" 200,
+    1 ArgsSizesGet "args_sizes_get" 200,
+    2 EnvironGet "environ_get" 200,
+    3 EnvironSizesGet "environ_sizes_get" 200,
+    4 ClockResGet "clock_res_get" 200,
+    5 ClockTimeGet "clock_time_get" 200,
+    6 FdAdvise "fd_advise" 200,
+    7 FdAllocate "fd_allocate" 200,
+    8 FdClose "fd_close" 200,
+    9 FdDatasync "fd_datasync" 200,
+    10 FdFdstatGet "fd_fdstat_get" 200,
+    11 FdFdstatSetFlags "fd_fdstat_set_flags" 200,
+    12 FdFdstatSetRights "fd_fdstat_set_rights" 200,
+    13 FdFilestatGet "fd_filestat_get" 200,
+    14 FdFilestatSetSize "fd_filestat_set_size" 200,
+    15 FdFilestatSetTimes "fd_filestat_set_times" 200,
+    16 FdPread "fd_pread" 200,
+    17 FdPrestatGet "fd_prestat_get" 200,
+    18 FdPrestatDirName "fd_prestat_dir_name" 200,
+    19 FdPwrite "fd_pwrite" 200,
+    20 FdRead "fd_read" 400,
+    21 FdReaddir "fd_readdir" 200,
+    22 FdRenumber "fd_renumber" 200,
+    23 FdSeek "fd_seek" 200,
+    24 FdSync "fd_sync" 200,
+    25 FdTell "fd_tell" 200,
+    26 FdWrite "fd_write" 400,
+    27 PathCreateDirectory "path_create_directory" 200,
+    28 PathFilestatGet "path_filestat_get" 200,
+    29 PathFilestatSetTimes "path_filestat_set_times" 200,
+    30 PathLink "path_link" 200,
+    31 PathOpen "path_open" 200,
+    32 PathReadlink "path_readlink" 200,
+    33 PathRemoveDirectory "path_remove_directory" 200,
+    34 PathRename "path_rename" 200,
+    35 PathSymlink "path_symlink" 200,
+    36 PathUnlinkFile "path_unlink_file" 200,
+    37 PollOneoff "poll_oneoff" 400,
+    38 ProcExit "proc_exit" 200,
+    39 ProcRaise "proc_raise" 200,
+    40 SchedYield "sched_yield" 200,
+    41 RandomGet "random_get" 400,
+    42 SockAccept "sock_accept" 200,
+    43 SockRecv "sock_recv" 200,
+    44 SockSend "sock_send" 200,
+    45 SockShutdown "sock_shutdown" 200,
+}
+
+impl HostCall {
+    /// The module all of them are imported from.
+    pub const MODULE: &'static str = "wasi_snapshot_preview1";
+
+    /// The call of a number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    const fn bit(self) -> u64 {
+        1 << (self as u8)
+    }
+}
+
+impl fmt::Display for HostCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that no host call has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such host call")]
+pub struct UnknownHostCall;
+
+impl FromStr for HostCall {
+    type Err = UnknownHostCall;
+
+    fn from_str(name: &str) -> Result<Self, UnknownHostCall> {
+        Self::ALL.iter().copied().find(|call| call.name() == name).ok_or(UnknownHostCall)
+    }
+}
+
+/// A set of host calls: bit `n` stands for the call with number `n`.
+///
+/// Wire form: the bits as an unsigned integer; a bit of no known call is refused. In TOML and
+/// JSON: the list of names by ascending number.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct HostCallSet(u64);
+
+impl HostCallSet {
+    /// No call at all.
+    pub const EMPTY: Self = Self(0);
+
+    /// Every call there is.
+    pub const ALL: Self = Self(Self::of(HostCall::ALL).0);
+
+    /// What an ordinary command needs: arguments, environment, logical clock, seeded random
+    /// and the standard streams. No call of it reaches outside the invocation.
+    pub const COMMAND: Self = Self::of(&[
+        HostCall::ArgsGet,
+        HostCall::ArgsSizesGet,
+        HostCall::EnvironGet,
+        HostCall::EnvironSizesGet,
+        HostCall::ClockResGet,
+        HostCall::ClockTimeGet,
+        HostCall::FdClose,
+        HostCall::FdFdstatGet,
+        HostCall::FdFdstatSetFlags,
+        HostCall::FdFilestatGet,
+        HostCall::FdPrestatGet,
+        HostCall::FdPrestatDirName,
+        HostCall::FdRead,
+        HostCall::FdSeek,
+        HostCall::FdTell,
+        HostCall::FdWrite,
+        HostCall::PollOneoff,
+        HostCall::ProcExit,
+        HostCall::RandomGet,
+        HostCall::SchedYield,
+    ]);
+
+    /// The set of the listed calls.
+    #[must_use]
+    pub const fn of(calls: &[HostCall]) -> Self {
+        let mut bits = 0;
+        let mut rest = calls;
+        while let [call, tail @ ..] = rest {
+            bits |= call.bit();
+            rest = tail;
+        }
+        Self(bits)
+    }
+
+    /// The bits, as they enter a zero-knowledge statement.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Whether the call is in the set.
+    #[must_use]
+    pub const fn contains(self, call: HostCall) -> bool {
+        self.0 & call.bit() != 0
+    }
+
+    /// The set with one call more.
+    #[must_use]
+    pub const fn with(self, call: HostCall) -> Self {
+        Self(self.0 | call.bit())
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether every call of this set is in the other.
+    #[must_use]
+    pub const fn is_subset(self, other: Self) -> bool {
+        self.0 & !other.0 == 0
+    }
+
+    /// The calls, by ascending number.
+    pub fn iter(self) -> impl Iterator<Item = HostCall> {
+        HostCall::ALL.iter().copied().filter(move |call| self.contains(*call))
+    }
+}
+
+impl fmt::Debug for HostCallSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter().map(HostCall::name)).finish()
+    }
+}
+
+impl FromIterator<HostCall> for HostCallSet {
+    fn from_iter<I: IntoIterator<Item = HostCall>>(calls: I) -> Self {
+        calls.into_iter().fold(Self::EMPTY, Self::with)
+    }
+}
+
+impl<C> Encode<C> for HostCallSet {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.u64(self.0)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for HostCallSet {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let set = Self(d.u64()?);
+        if set.is_subset(Self::ALL) {
+            Ok(set)
+        } else {
+            Err(minicbor::decode::Error::message("unknown host call"))
+        }
+    }
+}
+
+impl Serialize for HostCallSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().map(HostCall::name))
+    }
+}
+
+impl<'de> Deserialize<'de> for HostCallSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let names = Vec::<String>::deserialize(deserializer)?;
+        names
+            .iter()
+            .map(|name| {
+                name.parse::<HostCall>()
+                    .map_err(|_| serde::de::Error::custom(format_args!("no host call is named {name:?}")))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_positions() {
+        for (position, call) in HostCall::ALL.iter().enumerate() {
+            assert_eq!(usize::from(*call as u8), position, "{call}");
+            assert_eq!(HostCall::from_number(*call as u8), Some(*call));
+            assert_eq!(call.name().parse(), Ok(*call));
+        }
+        assert_eq!(HostCall::from_number(46), None);
+    }
+
+    #[test]
+    fn an_unknown_bit_does_not_decode() {
+        let bytes = minicbor::to_vec(1u64 << 46).unwrap();
+        assert!(minicbor::decode::<HostCallSet>(&bytes).is_err());
+        let bytes = minicbor::to_vec(HostCallSet::COMMAND).unwrap();
+        assert_eq!(minicbor::decode::<HostCallSet>(&bytes).unwrap(), HostCallSet::COMMAND);
+    }
+}

@@ -1,0 +1,184 @@
+use minicbor::{Decode, Encode};
+use nonos_identity::wire::Wire;
+use nonos_identity::{Epoch, WideDigest};
+use serde::{Deserialize, Serialize};
+
+/// What a payload imports and exports.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
+)]
+#[cbor(index_only)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Abi {
+    /// A command over the deterministic subset of WASI preview 1: input on standard input,
+    /// result on standard output.
+    #[default]
+    #[n(0)]
+    WasiP1,
+}
+
+/// Digest and size of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode, Serialize)]
+pub struct PayloadInfo {
+    /// SHA3-512 of the payload bytes, with no domain.
+    #[n(0)]
+    pub digest: WideDigest,
+    /// Length in bytes.
+    #[n(1)]
+    pub size_bytes: u64,
+}
+
+impl PayloadInfo {
+    /// Digest and size of these bytes.
+    #[must_use]
+    pub fn of(payload: &[u8]) -> Self {
+        Self { digest: WideDigest::of_bytes(payload), size_bytes: payload.len() as u64 }
+    }
+}
+
+impl Default for PayloadInfo {
+    /// Of the empty payload; packing replaces it.
+    fn default() -> Self {
+        Self::of(&[])
+    }
+}
+
+/// What a capsule is. Written by its author in TOML; `payload` is filled in by packing.
+///
+/// Wire form: an array in the order of the fields.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Lower-case letters, digits, `-`, `_` and `.`; 1 to 64 bytes.
+    #[n(0)]
+    pub name: String,
+    /// The author's version, 1 to 32 printable ASCII bytes.
+    #[n(1)]
+    pub version: String,
+    /// The exported function that runs, without parameters or results; 1 to 128 bytes.
+    #[n(2)]
+    #[serde(default = "default_entry")]
+    pub entry: String,
+    /// What the payload expects around it.
+    #[n(3)]
+    #[serde(default)]
+    pub abi: Abi,
+    /// Digest and size of the payload.
+    #[n(4)]
+    #[serde(default, skip_deserializing)]
+    pub payload: PayloadInfo,
+    /// Version of the metering transformation the author tested with.
+    #[n(5)]
+    #[serde(default = "default_instrument_version")]
+    pub instrument_version: u16,
+    /// The gas schedule the policy's limits are meant in.
+    #[n(6)]
+    #[serde(default = "default_gas_schedule")]
+    pub gas_schedule: u16,
+    /// When it was made.
+    #[n(7)]
+    #[serde(default)]
+    pub created: Epoch,
+    /// Free text for people, at most 1 024 bytes.
+    #[n(8)]
+    #[serde(default)]
+    pub author_note: String,
+}
+
+fn default_entry() -> String {
+    "_start".to_owned()
+}
+
+const fn default_instrument_version() -> u16 {
+    crate::instrument::VERSION
+}
+
+const fn default_gas_schedule() -> u16 {
+    crate::instrument::GAS_SCHEDULE
+}
+
+/// A manifest that breaks its rules. Its author's fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// A text field of the wrong length or alphabet.
+    #[error("manifest field {0} is malformed")]
+    Field(&'static str),
+    /// Metered for another version of the transformation.
+    #[error("instrument version {0} is not supported")]
+    InstrumentVersion(u16),
+    /// Priced by an unknown schedule.
+    #[error("gas schedule {0} is not supported")]
+    GasSchedule(u16),
+}
+
+impl Manifest {
+    /// A manifest with every other field at its default.
+    #[must_use]
+    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            version: version.into(),
+            entry: default_entry(),
+            abi: Abi::default(),
+            payload: PayloadInfo::default(),
+            instrument_version: default_instrument_version(),
+            gas_schedule: default_gas_schedule(),
+            created: Epoch::default(),
+            author_note: String::new(),
+        }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`ManifestError`] names the first field that breaks its rule.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        let name_byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+        if !(1..=64).contains(&self.name.len()) || !self.name.bytes().all(name_byte) {
+            return Err(ManifestError::Field("name"));
+        }
+        if !(1..=32).contains(&self.version.len()) || !self.version.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(ManifestError::Field("version"));
+        }
+        if !(1..=128).contains(&self.entry.len()) || self.entry.starts_with(crate::instrument::RESERVED) {
+            return Err(ManifestError::Field("entry"));
+        }
+        if self.author_note.len() > 1_024 {
+            return Err(ManifestError::Field("author_note"));
+        }
+        if self.instrument_version != crate::instrument::VERSION {
+            return Err(ManifestError::InstrumentVersion(self.instrument_version));
+        }
+        if self.gas_schedule != crate::instrument::GAS_SCHEDULE {
+            return Err(ManifestError::GasSchedule(self.gas_schedule));
+        }
+        Ok(())
+    }
+}
+
+impl Wire for Manifest {
+    const MAX_BYTES: usize = 2_048;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn toml_needs_a_name_and_a_version() {
+        let manifest: Manifest = toml::from_str("name = \"echo\"\nversion = \"1.0.0\"").unwrap();
+        assert_eq!(manifest, Manifest::new("echo", "1.0.0"));
+        assert!(toml::from_str::<Manifest>("name = \"echo\"").is_err());
+    }
+
+    #[test]
+    fn names_are_plain() {
+        for name in ["", "Echo", "e/cho", "../echo", &"x".repeat(65)] {
+            assert_eq!(Manifest::new(name, "1").check(), Err(ManifestError::Field("name")), "{name}");
+        }
+        let reserved = Manifest { entry: "__nonos_gas".to_owned(), ..Manifest::new("echo", "1") };
+        assert_eq!(reserved.check(), Err(ManifestError::Field("entry")));
+    }
+}
