@@ -1,3 +1,5 @@
+//! Hardened key derivation (SLIP-0010).
+
 use core::fmt;
 use core::str::FromStr;
 

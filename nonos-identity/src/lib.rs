@@ -12,6 +12,7 @@ pub mod hd;
 mod hex;
 mod identity;
 mod key;
+pub mod keystore;
 mod network;
 mod role;
 mod time;
