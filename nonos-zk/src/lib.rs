@@ -1,2 +1,31 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
+pub mod domains;
+mod element;
+mod enrolment;
+mod gates;
+pub mod groth16;
+mod identity;
+mod nullifier;
+mod poseidon;
+mod proof;
+mod prover;
+mod receipt;
+mod roots;
+mod statement;
+mod trace;
+mod tree;
+
+pub use crate::element::NotCanonical;
+pub use crate::enrolment::{Enrolment, EnrolmentError};
+pub use crate::gates::Gate;
+pub use crate::identity::{IdentityCommitment, IdentityRoot, IdentitySecret, Nullifier, SLOTS_PER_EPOCH};
+pub use crate::nullifier::{NullifierSet, Reused};
+pub use crate::proof::{Profile, Proof, ProofTooLong, VerifyingKeyId};
+pub use crate::prover::{ProveError, Prover, Verifier, VerifyError};
+pub use crate::receipt::{Receipt, ReceiptBody, ReceiptError, SignReceiptError, UnverifiedReceipt};
+pub use crate::roots::AcceptedRoots;
+pub use crate::statement::{Statement, Witness};
+pub use crate::trace::{ExecCommit, PolicyCommit, PolicyLimits, Trace};
+pub use crate::tree::{IdentityTree, TREE_DEPTH, TreeError, TreePath};

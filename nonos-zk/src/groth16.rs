@@ -1,0 +1,14 @@
+//! Groth16 (eprint 2016/260) over BN254: key sets, their file cache, prover and verifier.
+//!
+//! BN254 gives about 100 bits of security against forged proofs; that proofs hide the witness does
+//! not rest on it. Keys come from a trusted setup: whoever knows its randomness forges any proof.
+
+mod cache;
+mod circuit;
+mod engine;
+mod keys;
+mod stream;
+
+pub use self::cache::{CacheError, KeyCache};
+pub use self::engine::{Groth16Prover, Groth16Verifier};
+pub use self::keys::{KeyError, KeySet, Provenance, VerifyingKey};

@@ -1,0 +1,135 @@
+use ark_bn254::Bn254;
+use ark_ec::AffineRepr as _;
+use ark_groth16::{Groth16, PreparedVerifyingKey};
+use ark_serialize::{CanonicalDeserialize, CanonicalSerialize};
+use ark_snark::SNARK;
+use core::fmt;
+use nonos_identity::{Digest, wire};
+use zeroize::Zeroizing;
+
+use super::circuit::LiteCircuit;
+use super::keys::{KeyError, KeySet, VerifyingKey};
+use super::stream::Stream;
+use crate::domains;
+use crate::element::print;
+use crate::proof::{Profile, Proof, VerifyingKeyId};
+use crate::prover::{ProveError, Prover, Verifier, VerifyError};
+use crate::statement::{Statement, Witness};
+
+/// Length of a compressed proof: two points of G1 and one of G2.
+const PROOF_BYTES: usize = 128;
+
+/// Proves with Groth16 over BN254.
+#[derive(Clone)]
+pub struct Groth16Prover {
+    keys: KeySet,
+    verifier: Groth16Verifier,
+}
+
+/// Verifies Groth16 proofs over BN254.
+#[derive(Clone)]
+pub struct Groth16Verifier {
+    key: VerifyingKey,
+    prepared: PreparedVerifyingKey<Bn254>,
+}
+
+impl Groth16Prover {
+    /// A prover with these keys.
+    ///
+    /// # Errors
+    /// [`KeyError::InsecureDev`] for development keys without [`KeySet::allow_insecure_dev`].
+    pub fn new(keys: KeySet) -> Result<Self, KeyError> {
+        let verifier = Groth16Verifier::new(keys.verifying_key().clone())?;
+        Ok(Self { keys, verifier })
+    }
+}
+
+impl Groth16Verifier {
+    /// A verifier with this key.
+    ///
+    /// # Errors
+    /// [`KeyError::InsecureDev`] for a development key without
+    /// [`VerifyingKey::allow_insecure_dev`].
+    pub fn new(key: VerifyingKey) -> Result<Self, KeyError> {
+        key.check_allowed()?;
+        let prepared = ark_groth16::prepare_verifying_key(key.key());
+        Ok(Self { key, prepared })
+    }
+}
+
+impl Prover for Groth16Prover {
+    fn profile(&self) -> Profile {
+        self.keys.profile()
+    }
+
+    fn verifying_key_id(&self) -> VerifyingKeyId {
+        self.verifier.key.id()
+    }
+
+    fn prove(&self, statement: &Statement, witness: &Witness, seed: [u8; 32]) -> Result<Proof, ProveError> {
+        witness.check(statement)?;
+        let mut rng = Stream::from_seed(*blinding(statement, witness, &Zeroizing::new(seed)));
+        let circuit = LiteCircuit::assigned(statement, witness);
+        let proof = Groth16::<Bn254>::prove(self.keys.proving(), circuit, &mut rng)
+            .map_err(|error| ProveError::Engine(error.to_string()))?;
+        let mut bytes = Vec::with_capacity(PROOF_BYTES);
+        proof.serialize_compressed(&mut bytes).map_err(|error| ProveError::Engine(error.to_string()))?;
+        let proof = Proof::new(self.profile(), bytes)?;
+        // Costs a five-hundredth of the proof and finds a damaged key or a faulty machine.
+        self.verifier.verify(statement, &proof).map_err(|error| ProveError::Engine(error.to_string()))?;
+        Ok(proof)
+    }
+}
+
+impl Verifier for Groth16Verifier {
+    fn profile(&self) -> Profile {
+        self.key.profile()
+    }
+
+    fn verifying_key_id(&self) -> VerifyingKeyId {
+        self.key.id()
+    }
+
+    fn verify(&self, statement: &Statement, proof: &Proof) -> Result<(), VerifyError> {
+        if proof.profile() != self.profile() {
+            return Err(VerifyError::Profile);
+        }
+        let bytes = <&[u8; PROOF_BYTES]>::try_from(proof.as_bytes()).map_err(|_| VerifyError::Malformed)?;
+        let points = parse(bytes).ok_or(VerifyError::Malformed)?;
+        let inputs = statement.inputs().to_array();
+        match Groth16::<Bn254>::verify_proof(&self.prepared, &points, &inputs) {
+            Ok(true) => Ok(()),
+            _ => Err(VerifyError::Refused),
+        }
+    }
+}
+
+/// Reads a proof: points on the curve, in their subgroups, not the identity, in the one encoding
+/// that we write.
+fn parse(bytes: &[u8; PROOF_BYTES]) -> Option<ark_groth16::Proof<Bn254>> {
+    let proof = ark_groth16::Proof::<Bn254>::deserialize_compressed(&bytes[..]).ok()?;
+    let identity = proof.a.is_zero() || proof.b.is_zero() || proof.c.is_zero();
+    let mut again = Vec::with_capacity(PROOF_BYTES);
+    proof.serialize_compressed(&mut again).ok()?;
+    (!identity && again == bytes).then_some(proof)
+}
+
+/// The seed of the blinding factors. Hashing the secret and the statement in makes a seed that
+/// was used twice, or that somebody guessed, harmless.
+fn blinding(statement: &Statement, witness: &Witness, seed: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    let secret = Zeroizing::new(print(&witness.secret.element()));
+    let fields: [&[u8]; 4] = [seed, &secret[..], &witness.trace.blind, &wire::to_bytes(statement)];
+    Zeroizing::new(*Digest::of(domains::BLINDING, &fields).as_bytes())
+}
+
+impl fmt::Debug for Groth16Prover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Groth16Prover").field(&self.keys).finish()
+    }
+}
+
+impl fmt::Debug for Groth16Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Groth16Verifier").field(&self.key).finish()
+    }
+}

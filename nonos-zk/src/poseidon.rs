@@ -1,0 +1,84 @@
+//! Poseidon over the BN254 scalar field, natively and in the circuit.
+//!
+//! Width 3, x^5, 8 full and 57 partial rounds: the 128-bit instance of the Poseidon paper
+//! (eprint 2019/458, table 2), round constants and matrix from its Grain LFSR. These are the
+//! parameters of circomlib and of the Ethereum ecosystem. The capacity cell starts as
+//! `tag << 32 | length`, so two purposes or two lengths never share an input.
+
+use std::sync::OnceLock;
+
+use ark_bn254::Fr;
+use ark_crypto_primitives::sponge::constraints::CryptographicSpongeVar;
+use ark_crypto_primitives::sponge::poseidon::constraints::PoseidonSpongeVar;
+use ark_crypto_primitives::sponge::poseidon::{PoseidonConfig, PoseidonSponge, find_poseidon_ark_and_mds};
+use ark_crypto_primitives::sponge::{CryptographicSponge, FieldBasedCryptographicSponge};
+use ark_ff::PrimeField;
+use ark_r1cs_std::fields::fp::FpVar;
+use ark_relations::gr1cs::{ConstraintSystemRef, SynthesisError};
+
+const RATE: usize = 2;
+const FULL_ROUNDS: usize = 8;
+const PARTIAL_ROUNDS: usize = 57;
+const ALPHA: u64 = 5;
+
+/// What a hash is for. The numbers are part of the circuit and never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Tag {
+    /// Identity secret to commitment.
+    Leaf = 1,
+    /// Two children of the identity tree.
+    Node = 2,
+    /// Secret, epoch and slot to nullifier.
+    Nullifier = 3,
+    /// Policy limits.
+    Policy = 4,
+    /// Number of checkpoints: the start of the chain.
+    Chain = 5,
+    /// One link of the checkpoint chain.
+    Checkpoint = 6,
+    /// Limbs of `exec_hash`.
+    ExecHash = 7,
+    /// `exec_commit`.
+    Execution = 8,
+}
+
+impl Tag {
+    /// The start of the capacity cell for an input of `len` elements.
+    fn capacity(self, len: usize) -> Fr {
+        Fr::from(((self as u64) << 32) | len as u64)
+    }
+}
+
+fn config() -> &'static PoseidonConfig<Fr> {
+    static CONFIG: OnceLock<PoseidonConfig<Fr>> = OnceLock::new();
+    CONFIG.get_or_init(|| {
+        let bits = u64::from(Fr::MODULUS_BIT_SIZE);
+        let (ark, mds) = find_poseidon_ark_and_mds(bits, RATE, FULL_ROUNDS as u64, PARTIAL_ROUNDS as u64, 0);
+        PoseidonConfig::new(FULL_ROUNDS, PARTIAL_ROUNDS, ALPHA, mds, ark, RATE, 1)
+    })
+}
+
+/// Hashes field elements under a tag.
+pub(crate) fn hash(tag: Tag, inputs: &[Fr]) -> Fr {
+    let mut sponge = PoseidonSponge::new(config());
+    if let Some(cell) = sponge.state.first_mut() {
+        *cell = tag.capacity(inputs.len());
+    }
+    sponge.absorb(&inputs);
+    sponge.squeeze_native_field_elements(1).into_iter().sum()
+}
+
+/// The same hash as constraints, about 243 for every two inputs.
+pub(crate) fn hash_var(
+    cs: &ConstraintSystemRef<Fr>,
+    tag: Tag,
+    inputs: &[FpVar<Fr>],
+) -> Result<FpVar<Fr>, SynthesisError> {
+    let mut sponge = PoseidonSpongeVar::new(cs.clone(), config());
+    if let Some(cell) = sponge.state.first_mut() {
+        *cell = FpVar::Constant(tag.capacity(inputs.len()));
+    }
+    sponge.absorb(&inputs)?;
+    Ok(sponge.squeeze_field_elements(1)?.into_iter().sum())
+}
