@@ -1,0 +1,1 @@
+//! Power cuts under a real `redb`, replayed from a seed.

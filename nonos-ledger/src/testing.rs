@@ -1,0 +1,1 @@
+//! Fault injection, strategies and the conformance kit, for this crate's tests and for embedders.
