@@ -1,0 +1,1 @@
+//! Strategies and decoder fuzzing, for this crate's tests and for embedders.
