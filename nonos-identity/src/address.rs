@@ -212,3 +212,89 @@ impl<'b, C> minicbor::Decode<'b, C> for OnionAddress {
 impl Wire for OnionAddress {
     const MAX_BYTES: usize = Self::LEN + 2;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::SigningKey;
+
+    fn key() -> PublicKey {
+        SigningKey::from_seed(&[1; 32]).public()
+    }
+
+    #[test]
+    fn both_forms_round_trip() {
+        for network in OnionNetwork::ALL {
+            let address = OnionAddress::new(network, key());
+            let text = address.to_string();
+            assert_eq!(text.len(), OnionAddress::TEXT_LEN + network.suffix().len());
+            assert_eq!(text.parse(), Ok(address));
+            assert_eq!(OnionAddress::from_bytes(&address.to_bytes()), Ok(address));
+            assert_eq!(crate::wire::from_bytes(&crate::wire::to_bytes(&address)), Ok(address));
+        }
+    }
+
+    #[test]
+    fn every_altered_byte_is_refused() {
+        for network in OnionNetwork::ALL {
+            let bytes = OnionAddress::new(network, key()).to_bytes();
+            for at in 0..bytes.len() * 8 {
+                let mut altered = bytes;
+                altered[at / 8] ^= 1 << (at % 8);
+                let expected = match at / 8 {
+                    34 => OnionAddressError::Version(altered[34]),
+                    _ => OnionAddressError::Checksum,
+                };
+                assert_eq!(OnionAddress::from_bytes(&altered), Err(expected), "bit {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_networks_do_not_mix() {
+        let mesh = OnionAddress::new(OnionNetwork::Mesh, key()).to_string();
+        let tor = OnionAddress::new(OnionNetwork::Tor, key()).to_string();
+        let renamed = mesh.replace(".non", ".onion");
+        assert_eq!(renamed.parse::<OnionAddress>(), Err(OnionAddressError::Version(0x4E)));
+        let renamed = tor.replace(".onion", ".non");
+        assert_eq!(renamed.parse::<OnionAddress>(), Err(OnionAddressError::Version(3)));
+        let mut relabelled = OnionAddress::new(OnionNetwork::Tor, key()).to_bytes();
+        relabelled[34] = 0x4E;
+        assert_eq!(OnionAddress::from_bytes(&relabelled), Err(OnionAddressError::Checksum));
+    }
+
+    #[test]
+    fn there_is_one_text_form() {
+        let text = OnionAddress::new(OnionNetwork::Tor, key()).to_string();
+        let bare = text.trim_end_matches(".onion");
+        for bad in [
+            text.to_uppercase(),
+            bare.to_owned(),
+            format!("{bare}.anyone"),
+            format!("a{text}"),
+            format!("www.{text}"),
+            format!("{text}."),
+            format!(" {text}"),
+            text.replacen(|c: char| c.is_ascii_lowercase(), "1", 1),
+            text.replacen(|c: char| c.is_ascii_lowercase(), "=", 1),
+            String::new(),
+            ".onion".to_owned(),
+        ] {
+            assert_eq!(bad.parse::<OnionAddress>(), Err(OnionAddressError::Malformed), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_breaks_the_rule_makes_no_address() {
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        for network in OnionNetwork::ALL {
+            let mut bytes = [0; OnionAddress::LEN];
+            bytes[..32].copy_from_slice(&identity);
+            bytes[32..34].copy_from_slice(&network.checksum(&identity));
+            bytes[34] = network.version();
+            let error = OnionAddressError::Key(AdmitError::Torsion);
+            assert_eq!(OnionAddress::from_bytes(&bytes), Err(error));
+        }
+    }
+}

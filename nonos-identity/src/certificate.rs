@@ -214,3 +214,133 @@ impl Unverified<Certificate> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn net() -> NetworkId {
+        NetworkId::from_name("test")
+    }
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_seed(&[seed; 32])
+    }
+
+    fn issue() -> Certificate {
+        Certificate::issue(&key(1), &key(2), Role::Transport, 9, NOW, DAY, &net()).expect("within the rules")
+    }
+
+    fn check(certificate: Certificate) -> Result<Verified<Certificate>, CertificateError> {
+        Unverified::new(certificate).check_issued(Role::Transport, &net(), NOW)
+    }
+
+    /// Signs terms that `issue` would refuse.
+    fn sign(terms: Terms, root: &SigningKey, subject: &SigningKey) -> Certificate {
+        let bytes = wire::to_bytes(&terms);
+        let signature = root.sign(CERTIFICATE, &net(), &bytes);
+        let possession = subject.sign(POSSESSION, &net(), &bytes);
+        Certificate { terms, signature, possession }
+    }
+
+    #[test]
+    fn an_issued_certificate_checks_and_says_what_was_issued() {
+        let bytes = wire::to_bytes(&issue());
+        let certificate = check(wire::from_bytes(&bytes).expect("canonical")).expect("valid");
+        assert_eq!(certificate.node(), key(1).public().node_id());
+        assert_eq!(certificate.subject(), key(2).public());
+        assert_eq!((certificate.role(), certificate.serial()), (Role::Transport, 9));
+        assert_eq!(certificate.not_before(), NOW);
+        assert_eq!(certificate.not_after(), NOW.saturating_add(DAY));
+    }
+
+    #[test]
+    fn both_keys_must_have_signed() {
+        let stranger = Certificate::issue(&key(3), &key(4), Role::Transport, 9, NOW, DAY, &net());
+        let stranger = stranger.expect("within the rules");
+        let forged = Certificate { signature: stranger.signature, ..issue() };
+        assert_eq!(check(forged), Err(CertificateError::RootSignature));
+        let stolen = Certificate { possession: stranger.possession, ..issue() };
+        assert_eq!(check(stolen), Err(CertificateError::Possession));
+        let swapped = Certificate { signature: issue().possession, possession: issue().signature, ..issue() };
+        assert_eq!(check(swapped), Err(CertificateError::RootSignature));
+
+        // The root claims a key it does not hold: it signs both parts itself.
+        let claimed = sign(issue().terms, &key(1), &key(1));
+        assert_eq!(check(claimed), Err(CertificateError::Possession));
+    }
+
+    #[test]
+    fn role_network_and_time_are_checked() {
+        let check = |role, net: &NetworkId, now| Unverified::new(issue()).check_issued(role, net, now);
+        let role = CertificateError::Role { expected: Role::Author, found: Role::Transport };
+        assert_eq!(check(Role::Author, &net(), NOW), Err(role));
+        let other = NetworkId::from_name("other");
+        assert_eq!(check(Role::Transport, &other, NOW), Err(CertificateError::RootSignature));
+
+        let end = NOW.saturating_add(DAY);
+        assert!(check(Role::Transport, &net(), Timestamp::from_secs(end.as_secs() - 1)).is_ok());
+        assert_eq!(check(Role::Transport, &net(), end), Err(CertificateError::Expired(end)));
+        let early = NOW.as_secs() - Timestamp::MAX_SKEW.as_secs();
+        assert!(check(Role::Transport, &net(), Timestamp::from_secs(early)).is_ok());
+        let too_early = Timestamp::from_secs(early - 1);
+        assert_eq!(check(Role::Transport, &net(), too_early), Err(CertificateError::NotYetValid(NOW)));
+    }
+
+    #[test]
+    fn issuer_and_verifier_apply_the_same_limits() {
+        let issue_for = |lifetime| Certificate::issue(&key(1), &key(2), Role::Author, 0, NOW, lifetime, &net());
+        let second = Duration::from_secs(1);
+        assert!(issue_for(Certificate::MAX_LIFETIME).is_ok());
+        let long = Certificate::MAX_LIFETIME + second;
+        assert_eq!(issue_for(long), Err(CertificateError::Lifetime(long)));
+        assert_eq!(issue_for(Duration::from_millis(999)), Err(CertificateError::Lifetime(Duration::ZERO)));
+
+        let forever = Terms { not_after: NOW.saturating_add(long), ..issue().terms };
+        assert_eq!(check(sign(forever, &key(1), &key(2))), Err(CertificateError::Lifetime(long)));
+        let never = Terms { not_after: NOW, ..issue().terms };
+        let error = CertificateError::Lifetime(Duration::ZERO);
+        assert_eq!(check(sign(never, &key(1), &key(2))), Err(error));
+    }
+
+    #[test]
+    fn a_root_key_is_no_subject() {
+        let root = Certificate::issue(&key(1), &key(2), Role::RootSign, 0, NOW, DAY, &net());
+        assert_eq!(root, Err(CertificateError::RootAsSubject));
+        let itself = Certificate::issue(&key(1), &key(1), Role::Author, 0, NOW, DAY, &net());
+        assert_eq!(itself, Err(CertificateError::RootAsSubject));
+        let terms = Terms { subject: key(1).public(), ..issue().terms };
+        assert_eq!(check(sign(terms, &key(1), &key(1))), Err(CertificateError::RootAsSubject));
+    }
+
+    #[test]
+    fn no_altered_bit_is_accepted() {
+        let bytes = wire::to_bytes(&issue());
+        assert!(bytes.len() <= Certificate::MAX_BYTES);
+        for at in 0..bytes.len() * 8 {
+            let mut altered = bytes.clone();
+            altered[at / 8] ^= 1 << (at % 8);
+            let outcome = wire::from_bytes::<Certificate>(&altered).map(check);
+            assert!(!matches!(outcome, Ok(Ok(_))), "bit {at}");
+        }
+    }
+
+    #[test]
+    fn the_longest_certificate_fits() {
+        let end = Timestamp::from_secs(u64::MAX);
+        let start = Timestamp::from_secs(u64::MAX - 1);
+        let terms = Terms { serial: u64::MAX, not_before: start, not_after: end, ..issue().terms };
+        let longest = wire::to_bytes(&sign(terms, &key(1), &key(2)));
+        assert!(wire::from_bytes::<Certificate>(&longest).is_ok());
+    }
+
+    #[test]
+    fn a_later_version_is_refused() {
+        let terms = Terms { version: VERSION + 1, ..issue().terms };
+        let bytes = wire::to_bytes(&sign(terms, &key(1), &key(2)));
+        assert_eq!(wire::from_bytes::<Certificate>(&bytes), Err(wire::DecodeError::Malformed));
+    }
+}

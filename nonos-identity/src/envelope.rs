@@ -150,6 +150,9 @@ impl Envelope {
         if header.version != VERSION {
             return Err(DecodeError::Malformed);
         }
+        if body.len() > Self::MAX_BODY_BYTES {
+            return Err(DecodeError::TooLong { len: body.len(), limit: Self::MAX_BODY_BYTES });
+        }
         Ok(Unverified::new(Self {
             header,
             body,
@@ -177,9 +180,8 @@ impl Envelope {
         &self.bytes
     }
 
-    /// The id of the record under a domain of the caller's: a hash of the signed content.
-    /// Ed25519 signatures are unique per key and content under strict verification of honest
-    /// signers, yet a signer can make several; the id therefore leaves the signature out.
+    /// The id of the record: a hash of the signed content under a domain of the caller's. The
+    /// signature stays out of it, for a signer can make several that are valid for one content.
     #[must_use]
     pub fn id(&self, domain: Domain) -> Digest {
         Digest::of(domain, &[&self.content])
@@ -221,5 +223,103 @@ impl fmt::Debug for Envelope {
             .field("header", &self.header)
             .field("body_bytes", &self.body.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const D: Domain = Domain::new("nonos/identity/test/v1");
+    const ID: Domain = Domain::new("nonos/identity/test-id/v1");
+    const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn net() -> NetworkId {
+        NetworkId::from_name("test")
+    }
+
+    fn seal(body: &[u8]) -> Envelope {
+        let key = SigningKey::from_seed(&[1; 32]);
+        Envelope::seal(&key, D, &net(), 7, 3, NOW, HOUR, body.to_vec()).expect("short body").into_inner()
+    }
+
+    fn check(bytes: &[u8]) -> Result<Verified<Envelope>, EnvelopeError> {
+        Envelope::parse(bytes).expect("canonical").check_signed(D, &net(), 7, NOW)
+    }
+
+    #[test]
+    fn what_was_sealed_is_what_arrives() {
+        let sealed = seal(b"body");
+        let received = check(sealed.as_bytes()).expect("valid");
+        assert_eq!(*received, sealed);
+        assert_eq!(received.body(), b"body");
+        assert_eq!(received.header().key, SigningKey::from_seed(&[1; 32]).public());
+        assert_eq!((received.header().kind, received.header().seq), (7, 3));
+        assert_eq!(received.id(ID), sealed.id(ID));
+        assert_ne!(received.id(ID), seal(b"other").id(ID));
+    }
+
+    #[test]
+    fn no_altered_byte_is_accepted() {
+        let bytes = seal(b"body").as_bytes().to_vec();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut altered = bytes.clone();
+                altered[at] ^= 1 << bit;
+                let outcome = Envelope::parse(&altered).map(|e| e.check_signed(D, &net(), 7, NOW));
+                assert!(!matches!(outcome, Ok(Ok(_))), "byte {at} bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_check_is_made() {
+        let parse = || Envelope::parse(seal(b"body").as_bytes()).expect("canonical");
+        let other = Domain::new("nonos/identity/other-test/v1");
+        let net = net();
+        let forged = EnvelopeError::Signature(SignatureError);
+        assert_eq!(parse().check_signed(other, &net, 7, NOW), Err(forged));
+        assert_eq!(parse().check_signed(D, &NetworkId::from_name("x"), 7, NOW), Err(forged));
+        let kind = EnvelopeError::Kind { expected: 8, found: 7 };
+        assert_eq!(parse().check_signed(D, &net, 8, NOW), Err(kind));
+
+        let expiry = NOW.saturating_add(HOUR);
+        let last = Timestamp::from_secs(expiry.as_secs() - 1);
+        assert!(parse().check_signed(D, &net, 7, last).is_ok());
+        assert_eq!(parse().check_signed(D, &net, 7, expiry), Err(EnvelopeError::Expired(expiry)));
+
+        let epoch = Epoch::at(NOW);
+        let early = epoch.start().as_secs() - Timestamp::MAX_SKEW.as_secs();
+        assert!(parse().check_signed(D, &net, 7, Timestamp::from_secs(early)).is_ok());
+        let too_early = Timestamp::from_secs(early - 1);
+        assert_eq!(parse().check_signed(D, &net, 7, too_early), Err(EnvelopeError::Future(epoch)));
+    }
+
+    #[test]
+    fn the_limit_binds_senders_and_receivers() {
+        let key = SigningKey::from_seed(&[1; 32]);
+        let limit = Envelope::MAX_BODY_BYTES;
+        let seal = |len| Envelope::seal(&key, D, &net(), 7, 3, NOW, HOUR, vec![0; len]);
+        let longest = seal(limit).expect("at the limit");
+        assert!(check(longest.as_bytes()).is_ok());
+        let error = DecodeError::TooLong { len: limit + 1, limit };
+        assert_eq!(seal(limit + 1).expect_err("over the limit"), error);
+
+        let header = longest.header().clone();
+        let content = wire::to_bytes(&Content { header, body: vec![0; limit + 1] });
+        let signature = key.sign(D, &net(), &content);
+        let bytes = wire::to_bytes(&Sealed { content, signature });
+        assert_eq!(Envelope::parse(&bytes).expect_err("over the limit"), error);
+    }
+
+    #[test]
+    fn a_later_version_is_refused() {
+        let key = SigningKey::from_seed(&[1; 32]);
+        let header = Header { version: VERSION + 1, ..seal(b"").header().clone() };
+        let content = wire::to_bytes(&Content { header, body: Vec::new() });
+        let signature = key.sign(D, &net(), &content);
+        let bytes = wire::to_bytes(&Sealed { content, signature });
+        assert_eq!(Envelope::parse(&bytes).expect_err("unknown version"), DecodeError::Malformed);
     }
 }

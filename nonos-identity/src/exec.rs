@@ -139,3 +139,124 @@ impl fmt::Debug for Opening {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+    use crate::address::OnionNetwork;
+    use crate::identity::Identity;
+    use crate::key::SigningKey;
+    use crate::network::NetworkId;
+    use crate::time::Timestamp;
+    use crate::verified::Unverified;
+    use crate::wire;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+
+    fn net() -> NetworkId {
+        NetworkId::from_name("test")
+    }
+
+    fn run(identity: &Identity) -> (Opening, SigningKey) {
+        let (epoch, slot) = (Epoch::at(NOW), 3);
+        let onion = identity.signing_key(Role::Onion, 0).public();
+        let opening = Opening {
+            node: identity.node_id(),
+            onion: OnionAddress::new(OnionNetwork::Mesh, onion),
+            peer: identity.transport_key(&net()).public(),
+            epoch,
+            slot,
+            blind: *identity.execution_blind(epoch, slot),
+        };
+        (opening, identity.execution_key(epoch, slot))
+    }
+
+    fn certify(identity: &Identity, key: &SigningKey, role: Role) -> Verified<Certificate> {
+        let hour = Duration::from_secs(3_600);
+        let certificate = Certificate::issue(&identity.root_key(), key, role, 0, NOW, hour, &net());
+        Unverified::new(certificate.expect("within the rules"))
+            .check_issued(role, &net(), NOW)
+            .expect("valid")
+    }
+
+    #[test]
+    fn the_right_opening_opens() {
+        let a = Identity::from_seed(&[1; 64]);
+        let (opening, key) = run(&a);
+        let commitment = opening.commit(&key.public());
+        let received: Opening = wire::from_bytes(&wire::to_bytes(&opening)).expect("canonical");
+        assert_eq!(received.check(&commitment, &key.public()), Ok(()));
+        assert_eq!(received.check_certified(&commitment, &certify(&a, &key, Role::Execution)), Ok(()));
+    }
+
+    #[test]
+    fn every_field_is_bound() {
+        let (opening, key) = run(&Identity::from_seed(&[1; 64]));
+        let (other, other_key) = run(&Identity::from_seed(&[2; 64]));
+        let commitment = opening.commit(&key.public());
+        let mut blind = opening.blind;
+        blind[31] ^= 1;
+        let tor = OnionAddress::new(OnionNetwork::Tor, opening.onion.key());
+        for wrong in [
+            Opening { node: other.node, ..opening.clone() },
+            Opening { onion: other.onion, ..opening.clone() },
+            Opening { onion: tor, ..opening.clone() },
+            Opening { peer: other.peer, ..opening.clone() },
+            Opening { epoch: opening.epoch.next(), ..opening.clone() },
+            Opening { slot: opening.slot + 1, ..opening.clone() },
+            Opening { blind, ..opening.clone() },
+            other,
+        ] {
+            assert_eq!(wrong.check(&commitment, &key.public()), Err(OpeningError), "{wrong:?}");
+        }
+        assert_eq!(opening.check(&commitment, &other_key.public()), Err(OpeningError));
+    }
+
+    /// B sees A's receipt, so it knows A's execution key and commitment, and wants the reward.
+    #[test]
+    fn a_rival_cannot_claim_a_run() {
+        let (a, b) = (Identity::from_seed(&[1; 64]), Identity::from_seed(&[2; 64]));
+        let (opening_a, key_a) = run(&a);
+        let (opening_b, key_b) = run(&b);
+        let commitment = opening_a.commit(&key_a.public());
+
+        // With its own opening, with or without a certificate for its own key.
+        assert_eq!(opening_b.check(&commitment, &key_a.public()), Err(OpeningError));
+        let certificate_b = certify(&b, &key_b, Role::Execution);
+        assert_eq!(opening_b.check_certified(&commitment, &certificate_b), Err(OpeningError));
+        // With A's opening, once it got hold of it: the opening still names A.
+        assert_eq!(opening_a.check_certified(&commitment, &certificate_b), Err(OpeningError));
+        let renamed = Opening { node: b.node_id(), ..opening_a };
+        assert_eq!(renamed.check(&commitment, &key_a.public()), Err(OpeningError));
+        // By certifying A's key: it cannot prove possession, which `check_issued` asks for.
+    }
+
+    /// B runs something bad and commits to A's public identity.
+    #[test]
+    fn a_rival_cannot_name_another_as_the_one_who_ran() {
+        let (a, b) = (Identity::from_seed(&[1; 64]), Identity::from_seed(&[2; 64]));
+        let (opening_b, key_b) = run(&b);
+        let framing = Opening { node: a.node_id(), ..opening_b };
+        let commitment = framing.commit(&key_b.public());
+        assert_eq!(framing.check(&commitment, &key_b.public()), Ok(()), "a commitment alone does not tell");
+        let certificate = certify(&b, &key_b, Role::Execution);
+        assert_eq!(framing.check_certified(&commitment, &certificate), Err(OpeningError));
+    }
+
+    #[test]
+    fn the_certificate_must_be_for_execution() {
+        let a = Identity::from_seed(&[1; 64]);
+        let (opening, key) = run(&a);
+        let commitment = opening.commit(&key.public());
+        let certificate = certify(&a, &key, Role::Author);
+        assert_eq!(opening.check_certified(&commitment, &certificate), Err(OpeningError));
+    }
+
+    #[test]
+    fn debug_does_not_show_the_blind() {
+        let (opening, _) = run(&Identity::from_seed(&[1; 64]));
+        assert!(!format!("{opening:?}").contains("blind"));
+    }
+}

@@ -194,3 +194,76 @@ impl fmt::Display for DerivationPath {
         self.0.iter().try_for_each(|index| write!(f, "/{index}'"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn master() -> HdNode {
+        HdNode::master(Curve::Ed25519, &[7; 64])
+    }
+
+    #[test]
+    fn a_path_has_one_text_form() {
+        for good in ["m/0'", "m/20047'/0'/5'/2147483647'/7'", "m/0'/1'/2'/3'/4'/5'"] {
+            assert_eq!(good.parse::<DerivationPath>().expect(good).to_string(), good);
+        }
+        for bad in ["", "m/", "0'", "m/+1'", "m/01'", "m/1h", "m/1H", "m/-1'", "m/ 1'", "M/1'", "m/1'/", "m//1'"] {
+            assert_eq!(bad.parse::<DerivationPath>(), Err(PathError::Malformed), "{bad:?}");
+        }
+        assert_eq!("m/2147483648'".parse::<DerivationPath>(), Err(PathError::Malformed));
+        assert_eq!("m".parse::<DerivationPath>(), Err(PathError::Depth(0)));
+        assert_eq!("m/0'/1'/2'/3'/4'/5'/6'".parse::<DerivationPath>(), Err(PathError::Depth(7)));
+        assert_eq!("m/0'/1".parse::<DerivationPath>(), Err(PathError::NotHardened(1)));
+        assert_eq!("m/0'".repeat(1_000).parse::<DerivationPath>(), Err(PathError::Malformed));
+    }
+
+    #[test]
+    fn a_path_is_a_walk_over_children() {
+        let path: DerivationPath = "m/44'/0'/9'".parse().expect("path");
+        let walked = [44, 0, 9].iter().fold(master(), |node, index| node.child(*index).expect("below 2^31"));
+        assert_eq!(*master().derive(&path).key(), *walked.key());
+        assert_eq!(*master().derive(&path).chain_code(), *walked.chain_code());
+        assert!(master().child(HARDENED).is_none());
+    }
+
+    #[test]
+    fn numbers_of_any_size_have_keys_of_their_own() {
+        let small = u64::from(ESCAPE) - 1;
+        assert_eq!(*master().descend(small).key(), *master().child(ESCAPE - 1).expect("index").key());
+        let numbers = [
+            0,
+            1,
+            small,
+            small + 1,
+            1 << 31,
+            (1 << 31) + 1,
+            1 << 32,
+            (1 << 62) - 1,
+            1 << 62,
+            u64::MAX - 1,
+            u64::MAX,
+        ];
+        let mut keys: Vec<_> = numbers.iter().map(|n| **master().descend(*n).key()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), numbers.len());
+    }
+
+    #[test]
+    fn a_secret_depends_on_everything() {
+        let (a, b) = (Domain::new("nonos/identity/test/v1"), Domain::new("nonos/identity/other-test/v1"));
+        let base = master().secret(a, b"x");
+        assert_eq!(*base, *master().secret(a, b"x"));
+        assert_ne!(*base, *master().secret(b, b"x"));
+        assert_ne!(*base, *master().secret(a, b"y"));
+        assert_ne!(*base, *master().descend(0).secret(a, b"x"));
+        let same_key = HdNode { key: master().key.clone(), chain_code: Zeroizing::new([0; 32]) };
+        assert_ne!(*base, *same_key.secret(a, b"x"), "the key alone must not tell");
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        assert_eq!(format!("{:?}", master()), "HdNode(..)");
+    }
+}

@@ -154,3 +154,91 @@ impl fmt::Debug for StaticSecret {
         f.write_str("StaticSecret(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity::from_seed(&[7; 64])
+    }
+
+    fn at(curve: Curve, path: &str) -> HdNode {
+        HdNode::master(curve, &[7; 64]).derive(&path.parse().expect("path"))
+    }
+
+    #[test]
+    fn keys_stand_at_their_documented_paths() {
+        let identity = identity();
+        let ed = |path: &str| SigningKey::from_seed(at(Curve::Ed25519, path).key()).public();
+        assert_eq!(identity.root_key().public(), ed("m/20047'/0'/0'"));
+        assert_eq!(identity.node_id(), identity.root_key().public().node_id());
+        for role in Role::ALL {
+            let path = format!("m/20047'/0'/{}'/5'", role.number());
+            assert_eq!(identity.signing_key(role, 5).public(), ed(&path), "{role}");
+        }
+        let slot = identity.execution_key(Epoch::from_number(2_963_000), 9);
+        assert_eq!(slot.public(), ed("m/20047'/0'/5'/2963000'/9'"));
+        let agreement = at(Curve::Curve25519, "m/20047'/0'/4'/2'");
+        assert_eq!(*identity.static_secret(2).to_bytes(), **agreement.key());
+    }
+
+    #[test]
+    fn no_two_purposes_share_a_secret() {
+        let identity = identity();
+        let (one, two) = (NetworkId::from_name("one"), NetworkId::from_name("two"));
+        let (epoch, next) = (Epoch::from_number(8), Epoch::from_number(9));
+        let mut secrets = vec![
+            *identity.root_key().to_seed(),
+            *identity.transport_key(&one).to_seed(),
+            *identity.transport_key(&two).to_seed(),
+            *identity.execution_key(epoch, 0).to_seed(),
+            *identity.execution_key(epoch, 1).to_seed(),
+            *identity.execution_key(epoch, u32::MAX).to_seed(),
+            *identity.execution_key(next, 0).to_seed(),
+            *identity.execution_key(Epoch::from_number(u64::MAX), 0).to_seed(),
+            *identity.execution_blind(epoch, 0),
+            *identity.execution_blind(epoch, 1),
+            *identity.execution_blind(next, 0),
+            *identity.zk_secret(0),
+            *identity.zk_secret(1),
+            *identity.static_secret(0).to_bytes(),
+            *identity.static_secret(1).to_bytes(),
+        ];
+        for role in Role::ALL {
+            secrets.extend([0, 1, u32::MAX].map(|generation| *identity.signing_key(role, generation).to_seed()));
+        }
+        let count = secrets.len();
+        secrets.sort_unstable();
+        secrets.dedup();
+        assert_eq!(secrets.len(), count);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_node_and_another_another() {
+        let network = NetworkId::from_name("one");
+        let again = identity();
+        assert_eq!(identity().node_id(), again.node_id());
+        assert_eq!(identity().transport_key(&network).public(), again.transport_key(&network).public());
+        assert_ne!(identity().node_id(), Identity::from_seed(&[8; 64]).node_id());
+    }
+
+    #[test]
+    fn agreement_agrees_and_refuses_small_orders() {
+        let (a, b) = (identity().static_secret(0), Identity::from_seed(&[8; 64]).static_secret(0));
+        let shared = a.diffie_hellman(&b.public()).expect("honest key");
+        assert_eq!(*shared, *b.diffie_hellman(&a.public()).expect("honest key"));
+        let mut one = [0; 32];
+        one[0] = 1;
+        for small in [[0; 32], one] {
+            assert_eq!(a.diffie_hellman(&small), Err(SmallOrderError));
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let identity = identity();
+        assert_eq!(format!("{identity:?}"), format!("Identity {{ node: {:?}, .. }}", identity.node_id()));
+        assert_eq!(format!("{:?}", identity.static_secret(0)), "StaticSecret(..)");
+    }
+}

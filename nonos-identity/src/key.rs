@@ -1,23 +1,29 @@
 use core::fmt;
 
 use curve25519_dalek::edwards::CompressedEdwardsY;
-use ed25519_dalek::Signer as _;
-use zeroize::{ZeroizeOnDrop, Zeroizing};
+use ed25519_dalek::ed25519::signature::MultipartSigner as _;
+use zeroize::Zeroizing;
 
 use crate::domain::Domain;
 use crate::hex;
 use crate::network::NetworkId;
 
 /// Public keys whose secret is printed in a specification. Whoever uses one has published its
-/// secret, so none is ever admitted: RFC 8032 §7.1 tests 1 to 3 and 1024, and SLIP-0010 test
-/// vector 1 and 2 masters.
-const PUBLISHED_TEST_KEYS: [&str; 6] = [
+/// secret, so none is ever admitted.
+const PUBLISHED_TEST_KEYS: [&str; 9] = [
+    // RFC 8032 section 7.1: tests 1, 2, 3, 1024 and SHA(abc).
     "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
     "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
     "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025",
     "278117fc144c72340f67d0f2316e8386ceffbf2b2428c9c51fef7c597f1d426e",
+    "ec172b93ad5e563bf4932c70e1245034c35467ef2efd4d64ebf819683467e2bf",
+    // SLIP-0010: masters of test vectors 1 and 2.
     "a4b2856bfec510abab89753fac1ac0e1112364e7d250545963f135f2a33188ed",
     "8fe9693f8fa62a4305a140b9764c5ee01e455963744fe18204b4fb948249308a",
+    // The seed of 32 zero bytes: memory that no random generator ever filled.
+    "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29",
+    // Our root key of the BIP39 phrase "abandon" eleven times and "about", no password.
+    "f49e17ab8ec5bfe9c6d09746e0cf0970f1b659dfbfc7ceef8bac5d9acb9cb8f3",
 ];
 
 /// The id of a node: the bytes of its operator's root public key.
@@ -143,7 +149,8 @@ impl PublicKey {
     ) -> Result<(), SignatureError> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(&self.0).map_err(|_| SignatureError)?;
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        key.verify_strict(&to_be_signed(domain, network, message), &signature).map_err(|_| SignatureError)
+        let signed = [domain.as_bytes(), network.as_bytes(), message].concat();
+        key.verify_strict(&signed, &signature).map_err(|_| SignatureError)
     }
 
     /// Its bytes.
@@ -212,15 +219,15 @@ impl<'b, C> minicbor::Decode<'b, C> for PublicKey {
 
 /// An Ed25519 signing key. It signs only tagged messages, never raw bytes.
 ///
-/// No `Debug` of the secret, no `PartialEq`, no serialisation; wiped on drop.
-#[derive(ZeroizeOnDrop)]
-pub struct SigningKey(ed25519_dalek::SigningKey);
+/// No `Debug` of the secret, no `PartialEq`, no serialisation. Wiped on drop, and boxed so that
+/// moving it leaves no copies behind.
+pub struct SigningKey(Box<ed25519_dalek::SigningKey>);
 
 impl SigningKey {
     /// The key of a 32-byte seed (RFC 8032 §5.1.5).
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(ed25519_dalek::SigningKey::from_bytes(seed))
+        Self(Box::new(ed25519_dalek::SigningKey::from_bytes(seed)))
     }
 
     /// Its public half. A key made from a seed is canonical and torsion-free by construction;
@@ -233,7 +240,8 @@ impl SigningKey {
     /// Signs `domain || network || message`.
     #[must_use]
     pub fn sign(&self, domain: Domain, network: &NetworkId, message: &[u8]) -> Signature {
-        Signature(self.0.sign(&to_be_signed(domain, network, message)).to_bytes())
+        let parts = [domain.as_bytes(), network.as_bytes(), message];
+        Signature(self.0.multipart_sign(&parts).to_bytes())
     }
 
     /// The seed, for a component that must hold the key itself (libp2p, an onion service).
@@ -249,6 +257,94 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-fn to_be_signed(domain: Domain, network: &NetworkId, message: &[u8]) -> Vec<u8> {
-    [domain.as_bytes(), network.as_bytes(), message].concat()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hd::{Curve, HdNode};
+    use crate::identity::Identity;
+    use crate::wire;
+
+    const D: Domain = Domain::new("nonos/identity/test/v1");
+    const OTHER: Domain = Domain::new("nonos/identity/other-test/v1");
+
+    impl wire::Wire for PublicKey {
+        const MAX_BYTES: usize = 34;
+    }
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_seed(&[seed; 32])
+    }
+
+    #[test]
+    fn a_signature_holds_for_one_key_domain_network_and_message() {
+        let (net, other_net) = (NetworkId::from_name("a"), NetworkId::from_name("b"));
+        let signature = key(1).sign(D, &net, b"text");
+        let public = key(1).public();
+        assert_eq!(public.verify(D, &net, b"text", &signature), Ok(()));
+        assert_eq!(public.verify(OTHER, &net, b"text", &signature), Err(SignatureError));
+        assert_eq!(public.verify(D, &other_net, b"text", &signature), Err(SignatureError));
+        assert_eq!(public.verify(D, &net, b"test", &signature), Err(SignatureError));
+        assert_eq!(key(2).public().verify(D, &net, b"text", &signature), Err(SignatureError));
+        for at in 0..512 {
+            let mut bytes = *signature.as_bytes();
+            bytes[at / 8] ^= 1 << (at % 8);
+            let forged = Signature::from_bytes(bytes);
+            assert_eq!(public.verify(D, &net, b"text", &forged), Err(SignatureError), "bit {at}");
+        }
+    }
+
+    #[test]
+    fn signing_in_parts_is_plain_ed25519_over_the_concatenation() {
+        use ed25519_dalek::Signer as _;
+        let net = NetworkId::from_name("a");
+        let whole = [D.as_bytes(), net.as_bytes(), b"text"].concat();
+        let plain = ed25519_dalek::SigningKey::from_bytes(&[1; 32]).sign(&whole);
+        assert_eq!(key(1).sign(D, &net, b"text").as_bytes(), &plain.to_bytes());
+    }
+
+    #[test]
+    fn published_keys_are_not_admitted() {
+        for text in PUBLISHED_TEST_KEYS {
+            let bytes = hex::parse(text).expect("32 bytes");
+            assert_eq!(PublicKey::admit(&bytes), Err(AdmitError::PublishedTestKey), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_list_holds_the_keys_it_names() {
+        const SLIP_10_SEED_1: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+        let abandon = hex::parse(concat!(
+            "5eb00bbddcf069084889a8ab9155568165f5c453ccb85e70811aaed6f6da5fc1",
+            "9a5ac40b389cd370d086206dec8aa6c43daea6690f20ad3d8d48b2d2ce9e38e4"
+        ));
+        let master = HdNode::master(Curve::Ed25519, &SLIP_10_SEED_1);
+        let named = [
+            key(0).public(),
+            SigningKey::from_seed(master.key()).public(),
+            Identity::from_seed(&abandon.expect("64 bytes")).root_key().public(),
+        ];
+        for public in named {
+            assert_eq!(PublicKey::admit(public.as_bytes()), Err(AdmitError::PublishedTestKey), "{public}");
+        }
+    }
+
+    #[test]
+    fn decoding_admits() {
+        let public = key(1).public();
+        let bytes = wire::to_bytes(&public);
+        assert_eq!(wire::from_bytes::<PublicKey>(&bytes), Ok(public));
+        let identity_point = [&[0x58, 32, 1][..], &[0; 31]].concat();
+        assert_eq!(wire::from_bytes::<PublicKey>(&identity_point), Err(wire::DecodeError::Malformed));
+        assert_eq!(wire::from_bytes::<PublicKey>(&[0x41, 1]), Err(wire::DecodeError::Malformed));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        assert_eq!(format!("{:?}", key(1)), "SigningKey(..)");
+    }
+
+    #[test]
+    fn a_seed_round_trips() {
+        assert_eq!(*key(7).to_seed(), [7; 32]);
+    }
 }

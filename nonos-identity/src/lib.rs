@@ -15,6 +15,8 @@ mod key;
 pub mod keystore;
 mod network;
 mod role;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 mod verified;
 pub mod wire;

@@ -44,3 +44,21 @@ impl<T> Deref for Verified<T> {
         &self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_passes_is_verified() {
+        let even = |n: &u32| if n % 2 == 0 { Ok(()) } else { Err("odd") };
+        assert_eq!(Unverified::new(4).check(even).map(Verified::into_inner), Ok(4));
+        assert_eq!(Unverified::new(5).check(even), Err("odd"));
+    }
+
+    #[test]
+    fn a_part_stays_verified() {
+        let pair = Unverified::new((1, "one")).check(|_| Ok::<_, ()>(())).expect("no rule");
+        assert_eq!(*pair.map(|(_, name)| name), "one");
+    }
+}

@@ -1,4 +1,4 @@
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use minicbor::{Decode, Encode};
@@ -300,12 +300,16 @@ fn aad(domain: Domain, parts: &[&[u8]]) -> Vec<u8> {
     [&[domain.as_bytes(), MAGIC, &[VERSION]], parts].concat().concat()
 }
 
-/// Argon2id; `None` if the cost, which was checked, cannot be paid in memory.
+/// Argon2id; `None` if the cost, which was checked, cannot be paid in memory. The memory is
+/// wiped: what is in it helps to guess the passphrase.
 fn stretch(passphrase: &[u8], cost: Argon2Cost, salt: &[u8; 16]) -> Option<CipherKey> {
     let mut key = Zeroizing::new([0; 32]);
     let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(key.len())).ok()?;
+    let mut memory = Zeroizing::new(Vec::new());
+    memory.try_reserve_exact(params.block_count()).ok()?;
+    memory.resize(params.block_count(), Block::new());
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into(passphrase, salt, &mut key[..])
+        .hash_password_into_with_memory(passphrase, salt, &mut key[..], &mut memory[..])
         .ok()?;
     Some(key)
 }
