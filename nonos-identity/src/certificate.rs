@@ -292,7 +292,8 @@ mod tests {
 
     #[test]
     fn issuer_and_verifier_apply_the_same_limits() {
-        let issue_for = |lifetime| Certificate::issue(&key(1), &key(2), Role::Author, 0, NOW, lifetime, &net());
+        let issue_for =
+            |lifetime| Certificate::issue(&key(1), &key(2), Role::Author, 0, NOW, lifetime, &net());
         let second = Duration::from_secs(1);
         assert!(issue_for(Certificate::MAX_LIFETIME).is_ok());
         let long = Certificate::MAX_LIFETIME + second;

@@ -208,7 +208,9 @@ mod tests {
         for good in ["m/0'", "m/20047'/0'/5'/2147483647'/7'", "m/0'/1'/2'/3'/4'/5'"] {
             assert_eq!(good.parse::<DerivationPath>().expect(good).to_string(), good);
         }
-        for bad in ["", "m/", "0'", "m/+1'", "m/01'", "m/1h", "m/1H", "m/-1'", "m/ 1'", "M/1'", "m/1'/", "m//1'"] {
+        for bad in
+            ["", "m/", "0'", "m/+1'", "m/01'", "m/1h", "m/1H", "m/-1'", "m/ 1'", "M/1'", "m/1'/", "m//1'"]
+        {
             assert_eq!(bad.parse::<DerivationPath>(), Err(PathError::Malformed), "{bad:?}");
         }
         assert_eq!("m/2147483648'".parse::<DerivationPath>(), Err(PathError::Malformed));

@@ -206,7 +206,8 @@ mod tests {
             *identity.static_secret(1).to_bytes(),
         ];
         for role in Role::ALL {
-            secrets.extend([0, 1, u32::MAX].map(|generation| *identity.signing_key(role, generation).to_seed()));
+            secrets
+                .extend([0, 1, u32::MAX].map(|generation| *identity.signing_key(role, generation).to_seed()));
         }
         let count = secrets.len();
         secrets.sort_unstable();

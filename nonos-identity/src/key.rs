@@ -111,7 +111,7 @@ crate::wire::fixed_bytes!(Signature, 64);
 /// An Ed25519 public key admitted under the rule *NONOS-Ed25519-v1*.
 ///
 /// Admission asks once for a canonical encoding, a torsion-free point other than the identity,
-/// and no published test key. Verification is RFC 8032 §5.1.7 in its strict, cofactorless form,
+/// and no published test key. Verification is RFC 8032 section 5.1.7 in its strict, cofactorless form,
 /// always one signature at a time: single and batch verification disagree on crafted input.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey([u8; 32]);
@@ -122,6 +122,15 @@ impl PublicKey {
     /// # Errors
     /// [`AdmitError`] if the bytes break the rule.
     pub fn admit(bytes: &[u8; 32]) -> Result<Self, AdmitError> {
+        let key = Self::admit_point(bytes)?;
+        if PUBLISHED_TEST_KEYS.contains(&hex::print(bytes).as_str()) {
+            return Err(AdmitError::PublishedTestKey);
+        }
+        Ok(key)
+    }
+
+    /// The part of the rule that concerns the point.
+    pub(crate) fn admit_point(bytes: &[u8; 32]) -> Result<Self, AdmitError> {
         let compressed = CompressedEdwardsY(*bytes);
         let point = compressed.decompress().ok_or(AdmitError::NotCanonical)?;
         if point.compress() != compressed {
@@ -129,9 +138,6 @@ impl PublicKey {
         }
         if point.is_small_order() || !point.is_torsion_free() {
             return Err(AdmitError::Torsion);
-        }
-        if PUBLISHED_TEST_KEYS.contains(&hex::print(bytes).as_str()) {
-            return Err(AdmitError::PublishedTestKey);
         }
         Ok(Self(*bytes))
     }
@@ -147,10 +153,19 @@ impl PublicKey {
         message: &[u8],
         signature: &Signature,
     ) -> Result<(), SignatureError> {
+        let tagged = [domain.as_bytes(), network.as_bytes(), message].concat();
+        self.verify_untagged(&tagged, signature)
+    }
+
+    /// RFC 8032 section 5.1.7, cofactorless, a small-order `R` refused.
+    pub(crate) fn verify_untagged(
+        &self,
+        message: &[u8],
+        signature: &Signature,
+    ) -> Result<(), SignatureError> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(&self.0).map_err(|_| SignatureError)?;
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        let signed = [domain.as_bytes(), network.as_bytes(), message].concat();
-        key.verify_strict(&signed, &signature).map_err(|_| SignatureError)
+        key.verify_strict(message, &signature).map_err(|_| SignatureError)
     }
 
     /// Its bytes.
@@ -224,7 +239,7 @@ impl<'b, C> minicbor::Decode<'b, C> for PublicKey {
 pub struct SigningKey(Box<ed25519_dalek::SigningKey>);
 
 impl SigningKey {
-    /// The key of a 32-byte seed (RFC 8032 §5.1.5).
+    /// The key of a 32-byte seed (RFC 8032 section 5.1.5).
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         Self(Box::new(ed25519_dalek::SigningKey::from_bytes(seed)))

@@ -12,7 +12,7 @@ use crate::domain::Domain;
 use crate::envelope::Envelope;
 use crate::exec::{IdCommitment, Opening};
 use crate::hd::DerivationPath;
-use crate::key::{NodeId, SigningKey};
+use crate::key::{NodeId, PublicKey, Signature, SignatureError, SigningKey};
 use crate::keystore::{KeyStore, Sealed, StorageError};
 use crate::network::NetworkId;
 use crate::role::Role;
@@ -68,6 +68,16 @@ pub fn check_key_store(store: &dyn KeyStore) {
     }
     let over_empty = store.create(b"third");
     assert!(matches!(over_empty, Err(StorageError::Exists)), "create over an empty store: {over_empty:?}");
+}
+
+/// Verifies a signature over exactly `message` under the rule of [`PublicKey`], but for the list
+/// of published keys: published vectors are signed by published keys, and carry no domain.
+///
+/// # Errors
+/// [`SignatureError`] if the key breaks the rule or the signature does not verify.
+pub fn verify_untagged(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> Result<(), SignatureError> {
+    let key = PublicKey::admit_point(key).map_err(|_| SignatureError)?;
+    key.verify_untagged(message, &Signature::from_bytes(*signature))
 }
 
 /// Signing keys that are on no list of published keys.
@@ -164,7 +174,8 @@ pub fn fuzz_certificate(bytes: &[u8]) {
 /// If the parser loses or changes a byte.
 pub fn fuzz_envelope(bytes: &[u8]) {
     if let Ok(envelope) = Envelope::parse(bytes) {
-        let kept = envelope.check(|envelope| if envelope.as_bytes()[..] == *bytes { Ok(()) } else { Err(()) });
+        let kept =
+            envelope.check(|envelope| if envelope.as_bytes()[..] == *bytes { Ok(()) } else { Err(()) });
         assert!(kept.is_ok(), "original bytes are kept");
     }
 }

@@ -1,1 +1,7 @@
+//! Integration tests of the public interface.
 
+mod keystore;
+mod oracle;
+mod properties;
+mod strictness;
+mod vectors;

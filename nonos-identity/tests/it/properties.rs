@@ -1,0 +1,149 @@
+//! Laws that hold for all values, and decoders that hold out against all bytes.
+
+use std::sync::LazyLock;
+
+use nonos_identity::keystore::{Argon2Cost, CreateParams, KeyStore as _, Keystore};
+use nonos_identity::testing::{self, MemoryKeyStore};
+use nonos_identity::wire::{self, Wire};
+use nonos_identity::{
+    Certificate, Domain, Envelope, NetworkId, OnionAddress, Opening, Timestamp, Unverified,
+};
+use proptest::prelude::*;
+use zeroize::Zeroizing;
+
+const D: Domain = Domain::new("nonos/identity/test/v1");
+
+static KEYSTORE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let store = MemoryKeyStore::default();
+    let params = CreateParams {
+        seed: Zeroizing::new([7; 64]),
+        entropy: Zeroizing::new([9; Keystore::ENTROPY_BYTES]),
+        cost: Argon2Cost::MIN,
+        created: Timestamp::from_secs(1_000_000),
+    };
+    Keystore::create_in(&store, b"passphrase", &params).expect("create");
+    store.load().expect("load").expect("created")
+});
+
+fn network() -> NetworkId {
+    NetworkId::from_name("test")
+}
+
+/// Small damage to valid bytes: flips, cuts, insertions, doubled parts.
+fn damage(mut bytes: Vec<u8>, edits: &[(u8, u16, u8)]) -> Vec<u8> {
+    for &(kind, at, value) in edits {
+        let at = usize::from(at) % (bytes.len() + 1);
+        match kind % 4 {
+            0 => {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= value;
+                }
+            }
+            1 => bytes.truncate(at),
+            2 => bytes.insert(at, value),
+            _ => bytes.extend_from_within(at..),
+        }
+    }
+    bytes
+}
+
+fn edits() -> impl Strategy<Value = Vec<(u8, u16, u8)>> {
+    prop::collection::vec(any::<(u8, u16, u8)>(), 1..4)
+}
+
+fn round_trip<T: Wire + PartialEq + core::fmt::Debug>(value: &T) {
+    let bytes = wire::to_bytes(value);
+    assert!(bytes.len() <= T::MAX_BYTES);
+    assert_eq!(wire::from_bytes::<T>(&bytes).as_ref(), Ok(value));
+}
+
+fn fuzz_all(bytes: &[u8]) {
+    testing::fuzz_wire(bytes);
+    testing::fuzz_certificate(bytes);
+    testing::fuzz_envelope(bytes);
+    testing::fuzz_keystore(bytes);
+    testing::fuzz_onion_address(bytes);
+    testing::fuzz_derivation_path(bytes);
+}
+
+proptest! {
+    #[test]
+    fn decoders_survive_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+        fuzz_all(&bytes);
+    }
+
+    #[test]
+    fn text_parsers_survive_any_text(text in ".{0,80}", path in "m(/[+0-9]{0,11}['hH]?){0,8}") {
+        fuzz_all(text.as_bytes());
+        fuzz_all(path.as_bytes());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn records_round_trip(
+        certificate in testing::certificate(network()),
+        opening in testing::opening(),
+        onion in testing::onion_address(),
+    ) {
+        round_trip::<Certificate>(&certificate);
+        round_trip::<Opening>(&opening);
+        round_trip::<OnionAddress>(&onion);
+        prop_assert_eq!(onion.to_string().parse(), Ok(onion));
+        let json = serde_json::to_string(&onion).expect("text");
+        prop_assert_eq!(serde_json::from_str::<OnionAddress>(&json).expect("text"), onion);
+    }
+
+    #[test]
+    fn issued_certificates_check(certificate in testing::certificate(network())) {
+        let (role, start) = (certificate.role(), certificate.not_before());
+        let verified = Unverified::new(certificate.clone()).check_issued(role, &network(), start);
+        prop_assert_eq!(verified.expect("valid").into_inner(), certificate);
+    }
+
+    #[test]
+    fn envelopes_round_trip_and_damaged_ones_never_check(
+        envelope in testing::envelope(D, network()),
+        edits in edits(),
+    ) {
+        let kind = envelope.header().kind;
+        let now = envelope.header().epoch.start();
+        let check = |bytes: &[u8]| match Envelope::parse(bytes) {
+            Ok(parsed) => parsed.check_signed(D, &network(), kind, now).ok(),
+            Err(_) => None,
+        };
+        let bytes = envelope.as_bytes().to_vec();
+        prop_assert_eq!(check(&bytes).expect("valid").into_inner(), envelope);
+        let damaged = damage(bytes.clone(), &edits);
+        fuzz_all(&damaged);
+        prop_assert!(damaged == bytes || check(&damaged).is_none());
+    }
+
+    #[test]
+    fn decoders_survive_damaged_values(
+        certificate in testing::certificate(network()),
+        opening in testing::opening(),
+        onion in testing::onion_address(),
+        edits in edits(),
+    ) {
+        fuzz_all(&damage(wire::to_bytes(&certificate), &edits));
+        fuzz_all(&damage(wire::to_bytes(&opening), &edits));
+        fuzz_all(&damage(wire::to_bytes(&onion), &edits));
+        fuzz_all(&damage(onion.to_string().into_bytes(), &edits));
+        fuzz_all(&damage(b"m/20047'/0'/5'/2963000'/9'".to_vec(), &edits));
+        fuzz_all(&damage(KEYSTORE.clone(), &edits));
+    }
+
+    #[test]
+    fn openings_open_their_own_commitment_only(
+        a in testing::opening(),
+        b in testing::opening(),
+        key in testing::signing_key(),
+    ) {
+        let key = key.public();
+        prop_assert!(a.check(&a.commit(&key), &key).is_ok());
+        prop_assert!(a == b || a.check(&b.commit(&key), &key).is_err());
+    }
+}
