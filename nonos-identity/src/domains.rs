@@ -36,3 +36,23 @@ pub const ALL: &[Domain] = &[
     ID_COMMITMENT,
     ONION_CHECKSUM,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    #[test]
+    fn no_domain_starts_another_and_all_have_the_form() {
+        for (at, domain) in ALL.iter().enumerate() {
+            let parts: Vec<_> = domain.as_str().split('/').collect();
+            assert!(
+                matches!(parts[..], ["nonos", "identity", purpose, "v1"] if !purpose.is_empty()),
+                "{domain:?}"
+            );
+            let others = ALL.iter().enumerate().filter(|(other, _)| *other != at);
+            for (_, other) in others {
+                assert!(!other.as_str().starts_with(domain.as_str()), "{domain:?} starts {other:?}");
+            }
+        }
+    }
+}

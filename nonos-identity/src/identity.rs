@@ -56,7 +56,8 @@ impl Identity {
 
     /// The key of a role, `m/20047'/0'/role'/generation'`; a rotation takes the next generation.
     ///
-    /// For [`Role::RootSign`] this is a key below the root, not the root itself.
+    /// For [`Role::RootSign`] this is a key below the root, not the root itself; for
+    /// [`Role::Transport`] it is one that links networks, see [`Self::transport_key`].
     #[must_use]
     pub fn signing_key(&self, role: Role, generation: u32) -> SigningKey {
         SigningKey::from_seed(self.role(role).descend(generation.into()).key())

@@ -95,10 +95,10 @@ mod tests {
 
     #[test]
     fn the_wire_code_is_the_branch_of_the_tree() {
-        for (at, role) in Role::ALL.into_iter().enumerate() {
-            assert_eq!(role.number() as usize, at);
-            assert_eq!(wire::to_bytes(&role), [at as u8]);
-            assert_eq!(wire::from_bytes::<Role>(&[at as u8]), Ok(role));
+        for (at, role) in (0_u8..).zip(Role::ALL) {
+            assert_eq!(role.number(), u32::from(at));
+            assert_eq!(wire::to_bytes(&role), [at]);
+            assert_eq!(wire::from_bytes::<Role>(&[at]), Ok(role));
         }
         assert_eq!(wire::from_bytes::<Role>(&[9]), Err(wire::DecodeError::Malformed));
     }

@@ -104,6 +104,9 @@ pub fn certified_role() -> impl Strategy<Value = Role> {
 }
 
 /// Certificates for a network, valid from some second before 2^40 on.
+///
+/// # Panics
+/// Never: what is drawn is within the rules of [`Certificate::issue`].
 pub fn certificate(network: NetworkId) -> impl Strategy<Value = Certificate> {
     let lifetime = 1..=Certificate::MAX_LIFETIME.as_secs();
     (signing_key(), signing_key(), certified_role(), any::<u64>(), 0..1u64 << 40, lifetime)
@@ -130,6 +133,9 @@ pub fn opening() -> impl Strategy<Value = Opening> {
 }
 
 /// Envelopes with bodies up to 1 KiB, sealed for a domain and a network.
+///
+/// # Panics
+/// Never: what is drawn is below [`Envelope::MAX_BODY_BYTES`].
 pub fn envelope(domain: Domain, network: NetworkId) -> impl Strategy<Value = Envelope> {
     let body = prop::collection::vec(any::<u8>(), 0..1024);
     (signing_key(), any::<u16>(), any::<u64>(), 0..1u64 << 40, 1..1u64 << 30, body).prop_map(

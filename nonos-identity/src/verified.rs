@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn only_what_passes_is_verified() {
-        let even = |n: &u32| if n % 2 == 0 { Ok(()) } else { Err("odd") };
+        let even = |n: &u32| if n.is_multiple_of(2) { Ok(()) } else { Err("odd") };
         assert_eq!(Unverified::new(4).check(even).map(Verified::into_inner), Ok(4));
         assert_eq!(Unverified::new(5).check(even), Err("odd"));
     }

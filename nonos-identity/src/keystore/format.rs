@@ -326,3 +326,118 @@ fn decrypt(key: &CipherKey, nonce: &[u8; 24], aad: &[u8], msg: &[u8]) -> Option<
         .ok()
         .map(Zeroizing::new)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASS: &[u8] = b"correct horse";
+    const KIND_TO_COME: u8 = 3;
+
+    fn entropy(byte: u8) -> Entropy {
+        Zeroizing::new([byte; Keystore::ENTROPY_BYTES])
+    }
+
+    fn seal() -> Sealed {
+        let params = CreateParams {
+            seed: Zeroizing::new([7; 64]),
+            entropy: entropy(1),
+            cost: Argon2Cost::MIN,
+            created: Timestamp::from_secs(1),
+        };
+        Sealed::seal(Identity::from_seed(&params.seed).node_id(), PASS, &params).expect("seal")
+    }
+
+    /// Adds a slot as a later version of the writer would.
+    fn with_slot(sealed: &Sealed, slot: Slot) -> Sealed {
+        let opened = sealed.open(PASS).expect("open");
+        let mut header = sealed.header.clone();
+        header.slots.push(slot);
+        Sealed::encrypt(header, &opened.data_key, &opened.seed)
+    }
+
+    fn later_slot() -> Slot {
+        Slot { kind: KIND_TO_COME, params: vec![1, 2, 3], nonce: [4; 24], wrapped: vec![5; 48] }
+    }
+
+    fn reread(sealed: &Sealed) -> Sealed {
+        Sealed::parse(&sealed.to_bytes()).expect("canonical")
+    }
+
+    #[test]
+    fn slots_of_unknown_kinds_are_kept() {
+        let sealed = reread(&with_slot(&seal(), later_slot()));
+        let opened = sealed.open(PASS).expect("open");
+        let changed = sealed.rewrap(&opened, b"new", &entropy(2), Argon2Cost::MIN).expect("rewrap");
+        let changed = reread(&changed);
+        let kinds: Vec<_> = changed.header.slots.iter().map(|slot| slot.kind).collect();
+        assert_eq!(kinds, [PASSPHRASE, KIND_TO_COME]);
+        assert_eq!(changed.header.slots[1].params, [1, 2, 3]);
+        assert!(changed.open(b"new").is_ok());
+        assert!(matches!(changed.open(PASS), Err(OpenError::Passphrase)));
+    }
+
+    #[test]
+    fn any_of_several_passphrases_opens() {
+        let sealed = seal();
+        let data_key = sealed.open(PASS).expect("open").data_key;
+        let parts = Parts::of(&entropy(3)).expect("entropy");
+        let second = Slot::wrap(sealed.header.root, b"second", Argon2Cost::MIN, &parts, &data_key);
+        let sealed = reread(&with_slot(&sealed, second.expect("wrap")));
+        for (at, pass) in [PASS, b"second"].into_iter().enumerate() {
+            assert_eq!(sealed.open(pass).expect("open").slot, at);
+        }
+        let opened = sealed.open(b"second").expect("open");
+        let changed = sealed.rewrap(&opened, b"third", &entropy(4), Argon2Cost::MIN).expect("rewrap");
+        assert!(changed.open(PASS).is_ok() && changed.open(b"third").is_ok());
+        assert!(matches!(changed.open(b"second"), Err(OpenError::Passphrase)));
+    }
+
+    #[test]
+    fn a_slot_that_was_removed_or_swapped_is_noticed() {
+        let sealed = with_slot(&seal(), later_slot());
+        let mut removed = reread(&sealed);
+        removed.header.slots.truncate(1);
+        assert!(matches!(removed.open(PASS), Err(OpenError::Altered)));
+        let mut swapped = reread(&sealed);
+        swapped.header.slots.swap(0, 1);
+        assert!(matches!(swapped.open(PASS), Err(OpenError::Altered)));
+    }
+
+    #[test]
+    fn a_store_without_a_passphrase_slot_says_so() {
+        let mut sealed = with_slot(&seal(), later_slot());
+        sealed.header.slots.remove(0);
+        assert!(matches!(sealed.open(PASS), Err(OpenError::NoPassphraseSlot)));
+    }
+
+    #[test]
+    fn the_number_of_slots_is_bounded() {
+        let mut sealed = seal();
+        sealed.header.slots.resize(MAX_SLOTS, later_slot());
+        assert!(Sealed::parse(&sealed.to_bytes()).is_ok());
+        sealed.header.slots.resize(MAX_SLOTS + 1, later_slot());
+        assert!(matches!(Sealed::parse(&sealed.to_bytes()), Err(OpenError::Malformed)));
+    }
+
+    #[test]
+    fn the_payload_belongs_to_the_header() {
+        let (a, mut b) = (seal(), seal());
+        b.header.created = Timestamp::from_secs(2);
+        assert!(matches!(b.open(PASS), Err(OpenError::Altered)));
+        // A header that was sealed properly around somebody else's seed.
+        let opened = a.open(PASS).expect("open");
+        let foreign = Sealed::encrypt(a.header.clone(), &opened.data_key, &[8; 64]);
+        assert!(matches!(foreign.open(PASS), Err(OpenError::Altered)));
+    }
+
+    #[test]
+    fn a_changed_passphrase_changes_every_nonce() {
+        let sealed = seal();
+        let opened = sealed.open(PASS).expect("open");
+        let changed = sealed.rewrap(&opened, PASS, &entropy(2), Argon2Cost::MIN).expect("rewrap");
+        assert_ne!(changed.header.nonce, sealed.header.nonce);
+        assert_ne!(changed.header.slots[0].nonce, sealed.header.slots[0].nonce);
+        assert_ne!(changed.header.slots[0].params, sealed.header.slots[0].params, "salt");
+    }
+}

@@ -276,6 +276,26 @@ fn writers_exclude_each_other() {
     Keystore::create(&path, PASS, &params()).expect("create");
 }
 
+/// Many starts at once: one creates the store, and all others are told that they did not.
+#[test]
+fn of_many_creators_one_wins() {
+    let (_dir, path) = place();
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let create = |seed: u8| {
+            let store = FileKeyStore::new(&path);
+            move || store.create(&[seed; 100]).map(|()| seed)
+        };
+        let threads: Vec<_> = (1..=8).map(|seed| scope.spawn(create(seed))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    let winners: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).collect();
+    let [winner] = winners[..] else { panic!("{outcomes:?}") };
+    assert_eq!(fs::read(&path).expect("file"), [*winner; 100]);
+    for outcome in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+        assert!(matches!(outcome, StorageError::Exists | StorageError::Locked), "{outcome:?}");
+    }
+}
+
 #[test]
 fn a_changed_passphrase_opens_the_same_identity() {
     let (_dir, path) = place();

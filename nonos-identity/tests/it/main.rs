@@ -1,5 +1,6 @@
 //! Integration tests of the public interface.
 
+mod fixtures;
 mod keystore;
 mod oracle;
 mod properties;
