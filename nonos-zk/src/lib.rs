@@ -14,6 +14,8 @@ mod prover;
 mod receipt;
 mod roots;
 mod statement;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod trace;
 mod tree;
 

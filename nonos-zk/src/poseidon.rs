@@ -82,3 +82,43 @@ pub(crate) fn hash_var(
     sponge.absorb(&inputs)?;
     Ok(sponge.squeeze_field_elements(1)?.into_iter().sum())
 }
+
+#[cfg(test)]
+mod tests {
+    use ark_ff::MontFp;
+    use ark_r1cs_std::GR1CSVar;
+    use ark_r1cs_std::alloc::AllocVar;
+    use ark_relations::gr1cs::ConstraintSystem;
+
+    use super::*;
+
+    /// circomlib 2.0, `poseidon([1, 2])` of its test `test/poseidoncircuit.js`.
+    #[test]
+    fn the_permutation_is_that_of_circomlib() {
+        let mut sponge = PoseidonSponge::new(config());
+        sponge.absorb(&vec![Fr::from(1), Fr::from(2)]);
+        let _: Vec<Fr> = sponge.squeeze_native_field_elements(1);
+        let expected: Fr =
+            MontFp!("7853200120776062878684798364095072458815029376092732009249414926327459813530");
+        assert_eq!(sponge.state[0], expected);
+    }
+
+    #[test]
+    fn circuit_and_native_hash_agree() {
+        for len in 1..=7 {
+            let inputs: Vec<Fr> = (0..len).map(|i| Fr::from(i * i + 3) - Fr::from(5)).collect();
+            let cs = ConstraintSystem::new_ref();
+            let wires = Vec::<FpVar<Fr>>::new_witness(cs.clone(), || Ok(inputs.clone())).unwrap();
+            let output = hash_var(&cs, Tag::Execution, &wires).unwrap();
+            assert_eq!(output.value().unwrap(), hash(Tag::Execution, &inputs));
+            assert!(cs.is_satisfied().unwrap());
+        }
+    }
+
+    #[test]
+    fn tag_and_length_separate() {
+        let zero = Fr::from(0);
+        assert_ne!(hash(Tag::Leaf, &[zero]), hash(Tag::Node, &[zero]));
+        assert_ne!(hash(Tag::Leaf, &[zero]), hash(Tag::Leaf, &[zero, zero]));
+    }
+}

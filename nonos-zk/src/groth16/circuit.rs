@@ -207,3 +207,6 @@ fn digest_of(circuit: LiteCircuit) -> Digest {
     let shape = [cs.num_instance_variables(), cs.num_witness_variables()].map(|n| (n as u64).to_le_bytes());
     Digest::of(domains::CIRCUIT, &[&shape.concat(), &bytes])
 }
+
+#[cfg(test)]
+mod tests;

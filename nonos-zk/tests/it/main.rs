@@ -1,1 +1,34 @@
+//! The integration tests of `nonos-zk`.
 
+mod keys;
+mod properties;
+mod prover;
+mod receipts;
+mod tree;
+mod vectors;
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use nonos_zk::Profile;
+use nonos_zk::groth16::{Groth16Prover, Groth16Verifier, KeyCache, KeySet};
+
+/// The development keys, made once and kept where cargo keeps temporary files of tests.
+fn dev_keys() -> KeySet {
+    static KEYS: OnceLock<KeySet> = OnceLock::new();
+    let keys = KEYS.get_or_init(|| {
+        let cache = KeyCache::open_or_create(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+        cache.dev_keys(Profile::Lite).unwrap()
+    });
+    keys.clone().allow_insecure_dev()
+}
+
+fn prover() -> &'static Groth16Prover {
+    static PROVER: OnceLock<Groth16Prover> = OnceLock::new();
+    PROVER.get_or_init(|| Groth16Prover::new(dev_keys()).unwrap())
+}
+
+fn verifier() -> &'static Groth16Verifier {
+    static VERIFIER: OnceLock<Groth16Verifier> = OnceLock::new();
+    VERIFIER.get_or_init(|| Groth16Verifier::new(dev_keys().verifying_key().clone()).unwrap())
+}
