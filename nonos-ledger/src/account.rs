@@ -127,7 +127,7 @@ impl Account {
     /// What the account would owe if every pending debit became final and no pending credit did.
     #[must_use]
     pub fn exposure(&self) -> Amount {
-        let debits = self.debits_posted.add(self.debits_pending).unwrap_or(Amount::MAX);
+        let debits = self.debits_posted.plus(self.debits_pending).unwrap_or(Amount::MAX);
         debits.checked_sub(self.credits_posted).unwrap_or(Amount::ZERO)
     }
 }

@@ -66,7 +66,7 @@ impl Amount {
     ///
     /// # Errors
     /// [`AmountError::Overflow`] beyond [`Self::MAX`].
-    pub fn add(self, other: Self) -> Result<Self, AmountError> {
+    pub fn plus(self, other: Self) -> Result<Self, AmountError> {
         // Two values below 2^127 cannot wrap a u128.
         Self::try_from(self.0 + other.0)
     }
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn arithmetic_is_checked() {
-        assert_eq!(Amount::MAX.add(Amount::from_nano(1)), Err(AmountError::Overflow));
+        assert_eq!(Amount::MAX.plus(Amount::from_nano(1)), Err(AmountError::Overflow));
         assert_eq!(Amount::MAX.times(2), Err(AmountError::Overflow));
         assert_eq!(Amount::from_nano(1).checked_sub(Amount::from_nano(2)), None);
         assert_eq!(Balance::between(Amount::ZERO, Amount::MAX).as_nano(), -i128::MAX);

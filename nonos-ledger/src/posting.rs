@@ -80,12 +80,12 @@ pub(crate) fn book(
     }
     match transfer.kind {
         Kind::Posted | Kind::Post(_) => {
-            debit.debits_posted = debit.debits_posted.add(amount)?;
-            credit.credits_posted = credit.credits_posted.add(amount)?;
+            debit.debits_posted = debit.debits_posted.plus(amount)?;
+            credit.credits_posted = credit.credits_posted.plus(amount)?;
         }
         Kind::Pending => {
-            debit.debits_pending = debit.debits_pending.add(amount)?;
-            credit.credits_pending = credit.credits_pending.add(amount)?;
+            debit.debits_pending = debit.debits_pending.plus(amount)?;
+            credit.credits_pending = credit.credits_pending.plus(amount)?;
         }
         Kind::Void(_) => {}
     }

@@ -4,7 +4,8 @@
 //! phases, so that the checksums of a torn page never decide which commit counts.
 
 use core::fmt;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::Path;
 
 use ::redb::{Database, DatabaseError, Durability, ReadableDatabase as _, TableDefinition, TableError};
@@ -42,17 +43,60 @@ fn medium(error: impl Into<::redb::Error>) -> StoreError {
     }
 }
 
+fn io_error(error: io::Error) -> StoreError {
+    StoreError::Medium(Box::new(error))
+}
+
+/// Makes an empty database at `path`. Whoever comes second finds the file of the first.
+fn create(path: &Path) -> io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(&unfinished)?;
+    drop(Database::builder().create_file(file.try_clone()?).map_err(io::Error::other)?);
+    file.sync_all()?;
+    // Unlike a rename, a link never replaces a ledger that appeared meanwhile.
+    match fs::hard_link(&unfinished, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    fs::remove_file(&unfinished)?;
+    sync_folder(path)
+}
+
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    fs::File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
+}
+
+/// Only Unix lets a folder be synced.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 impl RedbStore {
     /// Opens the file, or creates it, readable by its owner alone.
+    ///
+    /// A new file is made complete under the name `<path>.new` and then linked to its own name, so
+    /// that a power cut at first start leaves no half-made ledger behind. The folder must be on a
+    /// file system with hard links.
     ///
     /// # Errors
     /// [`StoreError::InUse`] if another process has it open, otherwise the medium's fault.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path).map_err(|error| StoreError::Medium(Box::new(error)))?;
+        if !path.try_exists().map_err(io_error)? {
+            create(path).map_err(io_error)?;
+        }
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(io_error)?;
         Self::new(Database::builder().create_file(file))
     }
 

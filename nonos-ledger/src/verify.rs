@@ -171,7 +171,7 @@ impl Replay {
     fn turnover(&self) -> Result<Amount, ChainError> {
         let sum = |total: fn(&Account) -> Amount| {
             let mut totals = self.accounts.values().map(total);
-            totals.try_fold(Amount::ZERO, Amount::add)
+            totals.try_fold(Amount::ZERO, Amount::plus)
         };
         let sums = || -> Result<_, AmountError> {
             let posted = (sum(|a| a.debits_posted)?, sum(|a| a.credits_posted)?);
