@@ -140,7 +140,7 @@ impl TrustEngine {
             self.culprits().filter(|id| self.state(id, now) >= State::Suspended).collect();
         let endorsers = self.peers.iter().map(|(id, peer)| {
             let (good, bad) = peer.mass(now, &self.config);
-            let posterior = self.ratio(good, bad, Fixed::ZERO);
+            let posterior = self.ratio(good, bad);
             (*id, good.min(self.config.max_epoch_mass).times(posterior))
         });
         let counts = self.attestations.sums();
@@ -152,13 +152,10 @@ impl TrustEngine {
     pub fn score(&self, peer: &NodeId, now: Timestamp) -> Score {
         let (good, bad) = self.direct(peer, now);
         let hearsay = self.flow.total(peer);
-        let supported = self.ratio(good.plus(hearsay.good), bad, Fixed::ZERO);
-        let value = if supported > self.config.prior {
-            // Hearsay against a peer pulls it back to a stranger's score, never below.
-            self.ratio(good.plus(hearsay.good), bad, hearsay.bad).max(self.config.prior)
-        } else {
-            supported
-        };
+        // Hearsay against a peer cancels hearsay for it and nothing else: it makes nobody worse than
+        // what this node saw itself, and a stranger no worse than a stranger.
+        let good = good.plus(hearsay.good.minus(hearsay.bad));
+        let value = self.ratio(good, bad);
         let state = self.state(peer, now);
         let value = match state {
             State::Good => value,
@@ -166,7 +163,7 @@ impl TrustEngine {
             State::Suspended | State::Blacklisted => Fixed::ZERO,
         };
         let prior_mass = self.config.prior_mass;
-        let all = prior_mass.plus(good).plus(bad).plus(hearsay.good).plus(hearsay.bad);
+        let all = prior_mass.plus(good).plus(bad);
         Score { value: value.min(Fixed::ONE), uncertainty: prior_mass.scaled(Fixed::ONE, all), state }
     }
 
@@ -270,10 +267,10 @@ impl TrustEngine {
         self.peers.get(peer).map_or((Fixed::ZERO, Fixed::ZERO), |peer| peer.mass(now, &self.config))
     }
 
-    /// `(good + a * p0) / (good + bad + doubt + a)`.
-    fn ratio(&self, good: Fixed, bad: Fixed, doubt: Fixed) -> Fixed {
+    /// `(good + a * p0) / (good + bad + a)`.
+    fn ratio(&self, good: Fixed, bad: Fixed) -> Fixed {
         let (prior, mass) = (self.config.prior, self.config.prior_mass);
-        good.plus(mass.times(prior)).scaled(Fixed::ONE, good.plus(bad).plus(doubt).plus(mass))
+        good.plus(mass.times(prior)).scaled(Fixed::ONE, good.plus(bad).plus(mass))
     }
 
     /// Forgets the least known peer if there is no room for another.

@@ -42,9 +42,9 @@ pub enum Source {
 
 /// One part of a score: mass for and mass against.
 ///
-/// The score is the good mass over all mass, then capped by state. Mass beyond
-/// [`Config::max_mass`](crate::Config::max_mass) is listed and does not count, and hearsay against
-/// a peer never pulls it below the prior.
+/// The score is the good mass over all mass, then held down by state. Direct mass beyond
+/// [`Config::max_mass`](crate::Config::max_mass) is listed and does not count; hearsay against a
+/// peer counts only as far as it cancels hearsay for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Contribution {

@@ -83,7 +83,8 @@ impl Fixed {
     /// In thousandths, rounded down.
     #[must_use]
     pub const fn permille(self) -> u64 {
-        (self.0 as u128 * 1_000 >> 32) as u64
+        let (whole, fraction) = (self.0 >> 32, self.0 & 0xffff_ffff);
+        whole * 1_000 + ((fraction * 1_000) >> 32)
     }
 
     /// The sum.
@@ -101,7 +102,7 @@ impl Fixed {
     /// The product.
     #[must_use]
     pub fn times(self, other: Self) -> Self {
-        let product = u128::from(self.0) * u128::from(other.0) >> 32;
+        let product = (u128::from(self.0) * u128::from(other.0)) >> 32;
         Self(u64::try_from(product).unwrap_or(u64::MAX))
     }
 
@@ -109,7 +110,7 @@ impl Fixed {
     #[must_use]
     pub fn scaled(self, numerator: Self, denominator: Self) -> Self {
         let product = u128::from(self.0) * u128::from(numerator.0);
-        let quotient = product.checked_div(u128::from(denominator.0)).unwrap_or(0);
+        let quotient = product.checked_div(denominator.0.into()).unwrap_or(0);
         Self(u64::try_from(quotient).unwrap_or(u64::MAX))
     }
 
@@ -126,7 +127,7 @@ impl Fixed {
         let mut value = u128::from(self.0 >> halvings);
         for (i, root) in ROOTS_OF_HALF.iter().enumerate() {
             if fraction >> (15 - i) & 1 == 1 {
-                value = value * u128::from(*root) >> 63;
+                value = (value * u128::from(*root)) >> 63;
             }
         }
         Self(u64::try_from(value).unwrap_or(u64::MAX))
