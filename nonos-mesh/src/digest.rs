@@ -67,9 +67,16 @@ fn root_of_leaves(leaves: &[[u8; 32]]) -> Digest {
     Digest::from_bytes(root.unwrap_or_default())
 }
 
-const fn bucket_of(id: &ItemId) -> u8 {
+pub(crate) const fn bucket_of(id: &ItemId) -> u8 {
     let [first, ..] = *id.as_bytes();
     first
+}
+
+/// The first and the last id of a bucket.
+pub(crate) fn bounds(bucket: u8) -> (ItemId, ItemId) {
+    let [mut first, mut last] = [[0; 32], [0xff; 32]];
+    (first[0], last[0]) = (bucket, bucket);
+    (ItemId::from_bytes(first), ItemId::from_bytes(last))
 }
 
 /// The ids of one collection with their digests, which are computed when asked for.
@@ -121,13 +128,14 @@ impl Index {
     }
 
     /// The ids of one bucket, sorted.
-    pub(crate) fn bucket(&self, bucket: u8) -> impl Iterator<Item = &ItemId> {
-        let mut first = [0; 32];
-        let mut last = [0xff; 32];
-        if let (Some(low), Some(high)) = (first.first_mut(), last.first_mut()) {
-            (*low, *high) = (bucket, bucket);
-        }
-        self.ids.range(ItemId::from_bytes(first)..=ItemId::from_bytes(last))
+    fn bucket(&self, bucket: u8) -> impl Iterator<Item = &ItemId> {
+        let (first, last) = bounds(bucket);
+        self.range(first, last)
+    }
+
+    /// The ids from `first` to `last`, sorted; `first` must not exceed `last`.
+    pub(crate) fn range(&self, first: ItemId, last: ItemId) -> impl Iterator<Item = &ItemId> {
+        self.ids.range(first..=last)
     }
 
     /// The bucket digests in bucket order.

@@ -5,7 +5,7 @@ use nonos_identity::Digest;
 use nonos_identity::wire::Wire;
 
 use crate::contact::Contact;
-use crate::digest::StateDigest;
+use crate::digest::{BUCKETS, StateDigest, bucket_of};
 use crate::hello::Hello;
 use crate::item::{Collection, Item, ItemId, ItemKind};
 
@@ -53,35 +53,46 @@ pub(crate) enum Message {
     /// Make this link lazy.
     #[n(10)]
     Prune,
-    /// What the sender holds, one digest per collection.
+    /// What the sender holds, one digest per collection; `answer` ends the exchange.
     #[n(11)]
-    States(#[n(0)] Vec<StateDigest>),
-    /// The bucket digests of a collection, in answer to differing states.
+    States {
+        #[n(0)]
+        answer: bool,
+        #[n(1)]
+        states: Vec<StateDigest>,
+    },
+    /// Asks for the bucket digests of collections that differ.
     #[n(12)]
+    Ask(#[n(0)] Vec<Collection>),
+    /// The bucket digests of a collection and the state they hash to.
+    #[n(13)]
     Buckets {
         #[n(0)]
-        collection: Collection,
+        state: StateDigest,
         #[n(1)]
         digests: Vec<Digest>,
     },
-    /// All ids of some differing buckets, in answer to `Buckets`.
-    #[n(13)]
+    /// All ids that the sender holds in some ranges of differing buckets.
+    #[n(14)]
     Ids {
         #[n(0)]
         collection: Collection,
         #[n(1)]
-        buckets: Vec<Bucket>,
+        ranges: Vec<IdRange>,
     },
     /// Items that the receiver lacks, in answer to `Ids`.
-    #[n(14)]
+    #[n(15)]
     Offer(#[n(0)] Vec<ItemId>),
 }
 
+/// Every id that the sender holds from `first` to `last`, both in one bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct Bucket {
+pub(crate) struct IdRange {
     #[n(0)]
-    pub(crate) bucket: u8,
+    pub(crate) first: ItemId,
     #[n(1)]
+    pub(crate) last: ItemId,
+    #[n(2)]
     pub(crate) ids: Vec<ItemId>,
 }
 
@@ -101,11 +112,13 @@ impl Message {
                 ids.len() <= Self::MAX_IDS
             }
             Self::Push { bytes, .. } | Self::Reply { bytes, .. } => bytes.len() <= Item::MAX_BYTES,
-            Self::States(states) => states.len() <= Collection::ALL.len(),
-            Self::Buckets { digests, .. } => digests.len() == crate::digest::BUCKETS,
-            Self::Ids { buckets, .. } => {
-                buckets.len() <= crate::digest::BUCKETS
-                    && buckets.iter().map(|b| b.ids.len()).sum::<usize>() <= Self::MAX_IDS
+            Self::States { states, .. } => states.len() <= Collection::ALL.len(),
+            Self::Ask(collections) => collections.len() <= Collection::ALL.len(),
+            Self::Buckets { digests, .. } => digests.len() == BUCKETS,
+            Self::Ids { ranges, .. } => {
+                ranges.len() <= BUCKETS
+                    && ranges.iter().map(|r| r.ids.len()).sum::<usize>() <= Self::MAX_IDS
+                    && ranges.iter().all(|r| r.first <= r.last && bucket_of(&r.first) == bucket_of(&r.last))
             }
             Self::Hello(_) | Self::Ping(_) | Self::Pong(_) | Self::Graft | Self::Prune => true,
         }
