@@ -62,8 +62,8 @@ fn raw(c: &mut Criterion) {
                         table.insert(&number.to_be_bytes()[..], &[7; 210][..]).expect("journal row");
                         table.insert(&id.as_bytes()[..], &number.to_be_bytes()[..]).expect("id row");
                     }
-                    for account in 0..batch.min(16) + 1 {
-                        table.insert(&[account as u8; 36][..], &[7; 69][..]).expect("account row");
+                    for account in 0..=u8::try_from(batch.min(16)).expect("small") {
+                        table.insert(&[account; 36][..], &[7; 69][..]).expect("account row");
                     }
                 }
                 next += batch;

@@ -59,7 +59,7 @@ pub enum StoreError {
 /// Ordered rows that survive a power cut.
 ///
 /// A ledger owns its store; there is one writer. The contract, which
-/// [`testing::check_ledger_store`](crate::testing) checks as far as a program can:
+/// `testing::check_ledger_store` (feature `testing`) checks as far as a program can:
 ///
 /// - **Atomic**: after a crash at any moment, either all writes of a commit are there or none.
 /// - **Durable**: once `commit` returns `Ok`, its writes survive a power cut. What `read` and `scan`

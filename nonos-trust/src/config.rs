@@ -28,9 +28,11 @@ pub struct Config {
     pub referral_share: Fixed,
     /// Hops a referral travels; 0 leaves hearsay without weight.
     pub max_referral_hops: u32,
-    /// Most mass a subject gets through one direct peer, over all paths; with the default prior
-    /// one endorser and all its Sybils leave a stranger below the score 0.5.
+    /// Most mass a subject gets through one direct peer, over all paths.
     pub max_referral_mass: Fixed,
+    /// What is left of hearsay that came, nine tenths or more of it, through one direct peer: all
+    /// the identities an attacker invents are known through the attacker alone.
+    pub lone_referral_share: Fixed,
     /// Direct peers whose referrals count, the heaviest first; bounds the work of a refresh.
     pub max_endorsers: usize,
     /// Cap of the score in [`State::Probation`](crate::State::Probation).
@@ -60,6 +62,7 @@ impl Default for Config {
             referral_share: Fixed::ratio(2, 5),
             max_referral_hops: 3,
             max_referral_mass: Fixed::ratio(3, 2),
+            lone_referral_share: Fixed::ratio(1, 4),
             max_endorsers: 32,
             probation_cap: Fixed::ratio(35, 100),
             max_peers: 4_096,
@@ -82,7 +85,7 @@ pub enum ConfigError {
     #[error("half-lives must be at least a second")]
     HalfLife,
     /// Referrals would multiply mass instead of dividing it.
-    #[error("referral share must be below one")]
+    #[error("referral shares must be below one")]
     ReferralShare,
     /// A limit is zero.
     #[error("limits must not be zero")]
@@ -98,7 +101,7 @@ impl Config {
         if half_lives.iter().any(|half_life| half_life.as_secs() == 0) {
             return Err(ConfigError::HalfLife);
         }
-        if self.referral_share >= Fixed::ONE {
+        if self.referral_share >= Fixed::ONE || self.lone_referral_share > Fixed::ONE {
             return Err(ConfigError::ReferralShare);
         }
         let limits = [self.max_peers, self.max_issuers, self.max_attestations_per_issuer, self.max_faults];

@@ -54,6 +54,9 @@ impl Flow {
                 flow.subjects.entry(subject).or_default().insert(endorser, referral);
             }
         }
+        for referrals in flow.subjects.values_mut() {
+            discount_lone(referrals, config.lone_referral_share);
+        }
         flow
     }
 
@@ -68,6 +71,19 @@ impl Flow {
             good: sum.good.plus(referral.good),
             bad: sum.bad.plus(referral.bad),
         })
+    }
+}
+
+/// Leaves `share` of the hearsay if nine tenths of it came through one direct peer.
+fn discount_lone(referrals: &mut BTreeMap<NodeId, Referral>, share: Fixed) {
+    let masses = referrals.values().map(|referral| referral.good.plus(referral.bad));
+    let (sum, most) =
+        masses.fold((Fixed::ZERO, Fixed::ZERO), |(sum, most), mass| (sum.plus(mass), most.max(mass)));
+    if most < sum.times(Fixed::ratio(9, 10)) {
+        return;
+    }
+    for referral in referrals.values_mut() {
+        *referral = Referral { good: referral.good.times(share), bad: referral.bad.times(share) };
     }
 }
 

@@ -57,7 +57,7 @@ proptest! {
         };
         let contradict = slot(a) == slot(b) && a.attestation() != b.attestation();
         for (first, second) in [(a, b), (b, a)] {
-            let mut set = set(&[first.clone()], 9);
+            let mut set = set(std::slice::from_ref(first), 9);
             let found = matches!(set.merge(second.clone()), Merge::Equivocation(_));
             prop_assert_eq!(found, contradict);
         }

@@ -29,8 +29,7 @@ proptest! {
         let (a, b) = (attestation(1, 2, Epoch::at(now()), 1, (1, 0)), attestation(1, 2, Epoch::at(now()), 1, (2, 0)));
         let signed = a.envelope().as_bytes().to_vec();
         let fault = Fault::equivocation(a, b).expect("they contradict").to_bytes();
-        let targets: [(Vec<u8>, fn(&[u8])); 3] =
-            [(signed, fuzz_attestation), (fault, fuzz_fault), (snapshot(), fuzz_snapshot)];
+        let targets = [(signed, fuzz_attestation as fn(&[u8])), (fault, fuzz_fault), (snapshot(), fuzz_snapshot)];
         for (mut bytes, fuzz) in targets {
             let (at, cut) = (at.index(bytes.len()), cut.index(bytes.len()));
             fuzz(&bytes[..cut]);
