@@ -1,2 +1,36 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
+mod board;
+mod builder;
+mod circuits;
+mod clock;
+mod config;
+mod control;
+mod control_socket;
+pub mod demo;
+pub mod domains;
+mod event;
+mod executor;
+mod fees;
+mod fetch;
+mod gate;
+pub mod init;
+mod node;
+pub mod pack;
+mod publisher;
+pub mod records;
+mod requests;
+mod seeder;
+mod store;
+mod submit;
+mod tasks;
+
+pub use crate::builder::{NodeBuilder, StartError};
+pub use crate::config::{Config, ConfigError, Prices, Roles, Tamper};
+pub use crate::control::{Books, LINE_BYTES_MAX, PeerTrust, Request, Response, SOCKET, Status};
+pub use crate::control_socket::{Client, ClientError};
+pub use crate::event::{Circuit, Entry, Event, EventLog};
+pub use crate::init::InitError;
+pub use crate::node::Node;
+pub use crate::store::ItemFile;

@@ -1,0 +1,25 @@
+# What CI runs.
+check:
+    .ci/run
+
+fmt:
+    cargo fmt --all
+
+lint:
+    cargo clippy --all-targets --all-features -- -D warnings
+
+test:
+    cargo test --workspace
+
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+
+layers:
+    .ci/layers
+
+book:
+    .ci/book
+
+# One fuzz target for a while: just fuzz envelope 60
+fuzz target seconds="60":
+    cd fuzz && cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}

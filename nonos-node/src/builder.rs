@@ -1,0 +1,364 @@
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nonos_capsule::{FileCapsuleStore, FileNonceStore, Runtime};
+use nonos_identity::wire;
+use nonos_identity::{Certificate, Epoch, Identity, NetworkId, NodeId, Role, Timestamp};
+use nonos_ledger::redb::RedbStore;
+use nonos_ledger::{Ledger, PriceTable};
+use nonos_mesh::libp2p::{Driver, DriverConfig, EventReceiver};
+use nonos_mesh::{BeaconBody, Capabilities, Check as _, Store as _};
+use nonos_onion::EpochKeys;
+use nonos_onion::link::{Incoming, OnionDriver, Payments, system_clock};
+use nonos_trust::TrustEngine;
+use nonos_zk::groth16::{Groth16Prover, KeyCache};
+use nonos_zk::{Enrolment, IdentitySecret, Profile, Prover, Verifier};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+use crate::board::Board;
+use crate::circuits::{Descriptors, LINK_PROTOCOL, MeshLinks, descriptor};
+use crate::clock;
+use crate::config::Config;
+use crate::control::SOCKET;
+use crate::event::EventLog;
+use crate::gate::Gate;
+use crate::node::{Node, Shared, TRUST_FILE};
+use crate::records::{Sealed, Signer};
+use crate::store::ItemFile;
+use crate::{control_socket, tasks};
+
+/// How long the node's own certificate lasts; a node that runs longer renews it at its start.
+const CERTIFICATE_LIFETIME: Duration = Certificate::MAX_LIFETIME;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A file or directory of the node cannot be used.
+    #[error("cannot use {path}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// One of the node's stores does not open.
+    #[error("cannot open {path}: {message}")]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+    /// No proving keys that the operator allows.
+    #[error(
+        "no proving keys: there is no ceremony's key set, and keys from the published seed need \
+         allow_insecure_dev_keys = true in config.toml; whoever knows that seed can forge proofs"
+    )]
+    NoKeys,
+    /// The proving keys do not load.
+    #[error("proving keys: {0}")]
+    Keys(String),
+    /// The capsule runtime does not start.
+    #[error(transparent)]
+    Engine(#[from] nonos_capsule::EngineError),
+    /// The node's own records do not hold; a clock far off is the usual reason.
+    #[error("the node cannot certify its own keys: {0}")]
+    Certify(String),
+    /// The mesh does not start.
+    #[error(transparent)]
+    Mesh(#[from] nonos_mesh::libp2p::DriverError),
+    /// The onion layer does not start.
+    #[error(transparent)]
+    Onion(#[from] nonos_onion::ConfigError),
+    /// The mesh stopped while the node started.
+    #[error("the mesh stopped while the node started")]
+    Stopped,
+}
+
+/// Sets a node up.
+#[derive(Debug)]
+#[must_use]
+pub struct NodeBuilder {
+    config: Config,
+    identity: Identity,
+    data_dir: PathBuf,
+    serve_control: bool,
+    proofs: Option<Proofs>,
+}
+
+#[derive(Clone)]
+struct Proofs {
+    prover: Arc<dyn Prover>,
+    verifier: Arc<dyn Verifier>,
+}
+
+impl std::fmt::Debug for Proofs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proofs(..)")
+    }
+}
+
+impl NodeBuilder {
+    pub(crate) fn new(config: Config, identity: Identity) -> Self {
+        Self { config, identity, data_dir: "nonos-data".into(), serve_control: false, proofs: None }
+    }
+
+    /// Where the node keeps its records; `nonos-data` if not said.
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.data_dir = path.into();
+        self
+    }
+
+    /// Answers the control interface on a Unix socket in the data directory.
+    pub const fn serve_control(mut self, serve: bool) -> Self {
+        self.serve_control = serve;
+        self
+    }
+
+    /// Brings another prover and its verifier, in place of Groth16.
+    pub fn proofs(mut self, prover: Arc<dyn Prover>, verifier: Arc<dyn Verifier>) -> Self {
+        self.proofs = Some(Proofs { prover, verifier });
+        self
+    }
+
+    /// Starts the node on the current tokio runtime, which must be multi-threaded.
+    ///
+    /// # Errors
+    /// [`StartError`] says what is missing and whose it is to mend.
+    pub async fn start(self) -> Result<Node, StartError> {
+        let Self { config, identity, data_dir, serve_control, proofs } = self;
+        let now = clock::now();
+        let network = NetworkId::from_name(&config.network);
+        std::fs::create_dir_all(&data_dir)
+            .map_err(|source| StartError::Io { path: data_dir.clone(), source })?;
+        let proofs = match proofs {
+            Some(proofs) => proofs,
+            None => groth16(&config, &data_dir)?,
+        };
+
+        let me = identity.node_id();
+        let root = identity.root_key();
+        let key = identity.signing_key(Role::EpochSigner, 0);
+        let serial = now.as_secs();
+        let issue = |subject| {
+            Certificate::issue(&root, subject, Role::EpochSigner, serial, now, CERTIFICATE_LIFETIME, &network)
+                .map_err(|error| StartError::Certify(error.to_string()))
+        };
+        let certificate = issue(&key)?;
+        let secret = IdentitySecret::from_bytes(&identity.zk_secret(0));
+        let enrolment = Enrolment::sign(&root, &network, secret.commitment(), now)
+            .map_err(|error| StartError::Certify(error.to_string()))?;
+        let prices = PriceTable {
+            version: 1,
+            execution_nano: config.prices.execution_per_mgas,
+            seeding_nano: config.prices.seeding_per_mib,
+            verification_nano: config.prices.verification,
+            relay_nano: config.prices.relay_per_kib,
+        };
+
+        let board = Arc::new(Mutex::new(Board::default()));
+        let events = Arc::new(EventLog::default());
+        let started = Instant::now();
+        let (facts_in, facts) = mpsc::unbounded_channel();
+        let gate = Arc::new(Gate {
+            network,
+            verifier: proofs.verifier.clone(),
+            board: board.clone(),
+            events: events.clone(),
+            started,
+            facts: facts_in,
+            lies_as: config.tamper.map(|_| me),
+        });
+        let items = Arc::new(open_items(&data_dir.join("items.redb"), &gate, me, now)?);
+
+        let transport = identity.transport_key(&network);
+        let mut driver = DriverConfig::new(*transport.to_seed(), clock::random());
+        driver.listen.clone_from(&config.listen);
+        let mut mesh =
+            nonos_mesh::Config::new(network, identity.signing_key(Role::EpochSigner, 0), issue(&key)?);
+        mesh.sync.interval = Duration::from_secs(config.sync_interval_secs);
+        mesh.links.exchange_interval = mesh.links.exchange_interval.min(mesh.sync.interval);
+        mesh.beacon.interval_min = Duration::from_millis(config.beacon_min_ms);
+        let (mesh, mesh_events) = Driver::spawn(driver, mesh, items, gate).await?;
+
+        let links = Arc::new(MeshLinks(mesh.clone()));
+        let epoch_keys = EpochKeys::new(Zeroizing::new(clock::random()), now);
+        let (onion, incoming, payments) = OnionDriver::spawn(
+            nonos_onion::Config::new(network, me),
+            epoch_keys,
+            links,
+            system_clock(),
+            clock::random(),
+        )?;
+
+        let trust = open_trust(&data_dir.join(TRUST_FILE), me, &network, now)?;
+        let ledger = open_ledger(&data_dir.join("ledger.redb"))?;
+        let shared = Arc::new(Shared {
+            me,
+            network,
+            signer: Signer { key, certificate, network },
+            prices,
+            enrolment: Sealed(enrolment.as_bytes().to_vec()),
+            mesh,
+            onion,
+            runtime: Runtime::new(nonos_capsule::Config::default())?,
+            capsules: FileCapsuleStore::open(data_dir.join("capsules")).map_err(|error| {
+                StartError::Store { path: data_dir.join("capsules"), message: error.to_string() }
+            })?,
+            nonces: FileNonceStore::open(data_dir.join("nonces.log")).map_err(|error| StartError::Store {
+                path: data_dir.join("nonces.log"),
+                message: error.to_string(),
+            })?,
+            prover: proofs.prover,
+            board,
+            trust: Mutex::new(trust),
+            ledger: Mutex::new(ledger),
+            events,
+            started,
+            stopping: watch::Sender::new(false),
+            config,
+            data_dir,
+            identity,
+        });
+        let node = Node { shared, tasks: Arc::new(Mutex::new(JoinSet::new())) };
+        node.shared.announce(now).await?;
+        node.spawn(Inlets { mesh_events, incoming, payments, facts }, serve_control).await?;
+        Ok(node)
+    }
+}
+
+/// Where work comes in.
+struct Inlets {
+    mesh_events: EventReceiver,
+    incoming: Incoming,
+    payments: Payments,
+    facts: mpsc::UnboundedReceiver<crate::gate::Fact>,
+}
+
+impl Node {
+    async fn spawn(&self, inlets: Inlets, serve_control: bool) -> Result<(), StartError> {
+        let shared = &self.shared;
+        let onion_links =
+            shared.mesh.incoming_streams(LINK_PROTOCOL).await.map_err(|_| StartError::Stopped)?;
+        let control = serve_control.then(|| bind(&shared.data_dir.join(SOCKET))).transpose()?;
+        let mut set = self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        set.spawn(tasks::mesh_events(shared.clone(), inlets.mesh_events));
+        set.spawn(tasks::onion_links(shared.clone(), onion_links));
+        set.spawn(tasks::streams(shared.clone(), inlets.incoming));
+        set.spawn(tasks::payments(shared.clone(), inlets.payments));
+        set.spawn(tasks::facts(shared.clone(), inlets.facts));
+        set.spawn(tasks::epochs(shared.clone()));
+        if let Some(listener) = control {
+            let node = self.clone();
+            set.spawn(async move {
+                if let Err(error) = control_socket::serve(node, listener).await {
+                    tracing::error!(%error, "the control socket stopped");
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Says in the beacon what this node offers, with the onion keys of this epoch and the next.
+    pub(crate) async fn announce(&self, now: Timestamp) -> Result<(), StartError> {
+        let epoch = Epoch::at(now);
+        let mut descriptors = Vec::new();
+        for epoch in [epoch, epoch.next()] {
+            if let Some(key) = self.onion.onion_key(epoch).await {
+                descriptors.push(descriptor(&self.config, self.me, epoch, key));
+            }
+        }
+        let roles = self.config.roles;
+        let capabilities = [
+            (true, Capabilities::RELAY),
+            (roles.seeder, Capabilities::SEEDER),
+            (roles.executor, Capabilities::EXECUTOR),
+            (roles.executor, Capabilities::ZK),
+            (roles.verifier, Capabilities::VERIFIER),
+            (roles.broadcaster, Capabilities::BROADCASTER),
+        ];
+        let capabilities = capabilities
+            .into_iter()
+            .filter_map(|(offered, capability)| offered.then_some(capability))
+            .fold(Capabilities::default(), Capabilities::with);
+        let body = BeaconBody {
+            onion: self.onion_address().to_bytes().to_vec(),
+            capabilities,
+            attestations: Vec::new(),
+            relay: wire::to_bytes(&Descriptors(descriptors)),
+            extra: self.enrolment.0.clone(),
+        };
+        self.mesh.set_beacon(body).await.map_err(|_| StartError::Stopped)
+    }
+}
+
+fn groth16(config: &Config, data_dir: &Path) -> Result<Proofs, StartError> {
+    if !config.allow_insecure_dev_keys {
+        return Err(StartError::NoKeys);
+    }
+    let dir = config.key_cache.clone().unwrap_or_else(|| data_dir.join("keys"));
+    let keys = KeyCache::open_or_create(&dir)
+        .and_then(|cache| cache.dev_keys(Profile::Lite))
+        .map_err(|error| StartError::Keys(error.to_string()))?
+        .allow_insecure_dev();
+    let verifier = nonos_zk::groth16::Groth16Verifier::new(keys.verifying_key().clone())
+        .map_err(|error| StartError::Keys(error.to_string()))?;
+    let prover = Groth16Prover::new(keys).map_err(|error| StartError::Keys(error.to_string()))?;
+    Ok(Proofs { prover: Arc::new(prover), verifier: Arc::new(verifier) })
+}
+
+/// Opens the items and takes in what they say; what no longer passes its check is dropped.
+fn open_items(path: &Path, gate: &Gate, me: NodeId, now: Timestamp) -> Result<ItemFile, StartError> {
+    let failed =
+        |error: nonos_mesh::StoreError| StartError::Store { path: path.into(), message: error.to_string() };
+    let items = ItemFile::open(path).map_err(failed)?;
+    for item in items.all().map_err(failed)? {
+        if gate.check(item.kind(), item.bytes(), me, now) != nonos_mesh::Verdict::Accept {
+            items.remove(&item.id()).map_err(failed)?;
+        }
+    }
+    Ok(items)
+}
+
+fn open_trust(
+    path: &Path,
+    me: NodeId,
+    network: &NetworkId,
+    now: Timestamp,
+) -> Result<TrustEngine, StartError> {
+    let failed = |message: String| StartError::Store { path: path.into(), message };
+    match std::fs::read(path) {
+        Ok(bytes) => TrustEngine::restore(nonos_trust::Config::default(), me, network, &bytes, now)
+            .map_err(|error| failed(error.to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            TrustEngine::new(nonos_trust::Config::default(), me).map_err(|error| failed(error.to_string()))
+        }
+        Err(source) => Err(StartError::Io { path: path.into(), source }),
+    }
+}
+
+fn open_ledger(path: &Path) -> Result<Ledger, StartError> {
+    let failed = |message: String| StartError::Store { path: path.into(), message };
+    let store = RedbStore::open(path).map_err(|error| failed(error.to_string()))?;
+    Ledger::open(Box::new(store)).map_err(|error| failed(error.to_string()))
+}
+
+fn bind(path: &Path) -> Result<UnixListener, StartError> {
+    // A socket that a killed node left behind; a running node holds the ledger's lock, so two
+    // nodes never get this far on one directory.
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(StartError::Io { path: path.into(), source });
+        }
+        _ => {}
+    }
+    UnixListener::bind(path).map_err(|source| StartError::Io { path: path.into(), source })
+}

@@ -1,0 +1,273 @@
+//! Circuits over the mesh's links.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nonos_identity::wire::{self, Wire};
+use nonos_identity::{Digest, Epoch, NodeId, SigningKey, Timestamp};
+use nonos_ledger::{Code, Op};
+use nonos_mesh::libp2p::Handle as MeshHandle;
+use nonos_onion::link::{BuildError, ByteLink, CircuitHandle, LinkError, LinkFuture, Links, OpenError};
+use nonos_onion::{
+    BandwidthClass, FamilyTag, HopClass, PathError, PathRules, PathSelector, RelayDescriptor, SubnetTag,
+};
+use nonos_trust::Evidence;
+
+use crate::clock;
+use crate::config::Config;
+use crate::domains;
+use crate::event::{Circuit, Event};
+use crate::node::Shared;
+use crate::records::Voucher;
+
+/// Mesh protocol that carries onion cells between neighbours.
+pub(crate) const LINK_PROTOCOL: &str = "/nonos/onion/1";
+
+/// Ports of a node at the end of a circuit.
+pub(crate) mod port {
+    /// Serves chunks and inputs.
+    pub(crate) const FETCH: u16 = 1;
+    /// Takes receipts for broadcast.
+    pub(crate) const SUBMIT: u16 = 2;
+    /// Takes claims of fees.
+    pub(crate) const CLAIM: u16 = 3;
+}
+
+/// Relay descriptors in a beacon: this epoch's and the next one's.
+#[derive(Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub(crate) struct Descriptors(#[n(0)] pub(crate) Vec<RelayDescriptor>);
+
+impl Wire for Descriptors {
+    const MAX_BYTES: usize = 512;
+}
+
+/// Reaches relays over the mesh: only neighbours, so a circuit never makes a node dial.
+#[derive(Debug)]
+pub(crate) struct MeshLinks(pub(crate) MeshHandle);
+
+impl Links for MeshLinks {
+    fn open(&self, relay: NodeId) -> LinkFuture {
+        let mesh = self.0.clone();
+        Box::pin(async move {
+            let stream = mesh.open_stream(relay, LINK_PROTOCOL).await.map_err(|_| LinkError)?;
+            Ok(Box::new(stream) as Box<dyn ByteLink>)
+        })
+    }
+}
+
+/// A node's descriptor for an epoch.
+pub(crate) fn descriptor(
+    config: &Config,
+    node: NodeId,
+    epoch: Epoch,
+    onion_key: [u8; 32],
+) -> RelayDescriptor {
+    let tag = |domain, text: &str| {
+        let digest = Digest::of(domain, &[text.as_bytes()]);
+        digest.as_bytes().first_chunk::<16>().copied().unwrap_or_default()
+    };
+    // Without a declared operator a node is its own.
+    let operator = if config.operator.is_empty() { node.to_string() } else { config.operator.clone() };
+    let subnet = config.listen.first().map(|address| subnet(address)).unwrap_or_default();
+    RelayDescriptor {
+        relay: node,
+        onion_key,
+        epoch,
+        family: FamilyTag::from_bytes(tag(domains::OPERATOR, &operator)),
+        subnet: SubnetTag::from_bytes(tag(domains::SUBNET, &subnet)),
+        bandwidth: BandwidthClass::new(3),
+        expiry: epoch.end(),
+    }
+}
+
+/// The /16 of an IPv4 or the /32 of an IPv6 multiaddr; the text itself for anything else.
+fn subnet(address: &str) -> String {
+    let mut parts = address.split('/').skip(1);
+    match (parts.next(), parts.next()) {
+        (Some("ip4"), Some(ip)) => ip.split('.').take(2).collect::<Vec<_>>().join("."),
+        (Some("ip6"), Some(ip)) => ip.split(':').take(2).collect::<Vec<_>>().join(":"),
+        _ => address.to_owned(),
+    }
+}
+
+/// Why no circuit stands.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum RouteError {
+    /// The mesh has too few relays that fit the rules.
+    #[error("no path: {0}")]
+    Path(#[from] PathError),
+    /// The destination's beacon is not known, or is stale.
+    #[error("{0} is not known as the end of a circuit; wait for its beacon")]
+    Destination(NodeId),
+    /// Every try failed.
+    #[error("no circuit could be built")]
+    Build(#[from] BuildError),
+    /// The destination did not open the port.
+    #[error("the destination did not answer")]
+    Open(#[from] OpenError),
+}
+
+/// A standing circuit, and who pays for it.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) circuit: CircuitHandle,
+    pub(crate) view: Circuit,
+    /// The one-time key whose promises pay the relays.
+    payer: SigningKey,
+}
+
+/// Tries before the mesh counts as unable to carry a circuit.
+const TRIES: usize = 6;
+/// How long a lost circuit may take to say which hop failed.
+const BLAME_PATIENCE: Duration = Duration::from_millis(500);
+
+impl Shared {
+    /// Builds a circuit of three relays to `destination`, around the nodes in `avoid`.
+    pub(crate) async fn route(
+        &self,
+        purpose: &str,
+        destination: NodeId,
+        avoid: &[NodeId],
+    ) -> Result<Route, RouteError> {
+        let mut excluded: Vec<NodeId> = avoid.to_vec();
+        let mut outcome = Err(RouteError::Destination(destination));
+        for _ in 0..TRIES {
+            let now = clock::now();
+            let path = self.path(destination, &excluded, now)?;
+            let relays: Vec<NodeId> = path.iter().map(|hop| hop.relay).take(path.len() - 1).collect();
+            match self.onion.build(path).await {
+                Ok(circuit) => {
+                    let view = Circuit { purpose: purpose.into(), relays, destination };
+                    let payer = SigningKey::from_seed(&clock::random());
+                    return Ok(Route { circuit, view, payer });
+                }
+                Err(error) => {
+                    if let BuildError::Hop { hop: Some(hop), .. } = error
+                        && let Some(&relay) = relays.get(hop)
+                    {
+                        self.observe(relay, Evidence::RelayFailed);
+                        excluded.push(relay);
+                    }
+                    tracing::debug!(%error, "circuit not built");
+                    outcome = Err(error.into());
+                }
+            }
+        }
+        outcome
+    }
+
+    /// As [`Self::route`], and tells that it stands.
+    pub(crate) async fn first_route(&self, purpose: &str, destination: NodeId) -> Result<Route, RouteError> {
+        let route = self.route(purpose, destination, &[]).await?;
+        self.tell(Event::CircuitBuilt(route.view.clone()));
+        Ok(route)
+    }
+
+    /// Builds a successor of a circuit that was lost, around the relay that failed.
+    pub(crate) async fn reroute(&self, lost: &Route, avoid: &mut Vec<NodeId>) -> Result<Route, RouteError> {
+        let closed = tokio::time::timeout(BLAME_PATIENCE, lost.circuit.closed()).await;
+        let blamed =
+            closed.ok().and_then(|closed| closed.blamed).and_then(|hop| lost.view.relays.get(hop)).copied();
+        if let Some(relay) = blamed {
+            self.observe(relay, Evidence::RelayFailed);
+            avoid.push(relay);
+        }
+        let route = self.route(&lost.view.purpose, lost.view.destination, avoid).await?;
+        self.tell(Event::CircuitRebuilt { blamed, circuit: route.view.clone() });
+        Ok(route)
+    }
+
+    fn path(
+        &self,
+        destination: NodeId,
+        excluded: &[NodeId],
+        now: Timestamp,
+    ) -> Result<Vec<RelayDescriptor>, RouteError> {
+        let board = self.board();
+        let end = board.descriptor(&destination, now).ok_or(RouteError::Destination(destination))?;
+        let candidates = board.relays(now);
+        drop(board);
+        let selector = PathSelector::new(PathRules {
+            distinct_subnets: !self.config.allow_same_subnet,
+            ..PathRules::default()
+        });
+        let own_ends = [self.me, destination];
+        let strict: Vec<NodeId> = own_ends.iter().chain(excluded).copied().collect();
+        let select =
+            |exclude: &[NodeId]| selector.select(&candidates, exclude, HopClass::Three, now, clock::random());
+        // A relay that failed once may be all there is left.
+        let selection = select(&strict).or_else(|_| select(&own_ends))?;
+        Ok(selection.relays.into_iter().chain([end]).collect())
+    }
+
+    /// Promises each relay of a circuit its fee. The caller then makes one round trip over the
+    /// same circuit, which shows that the promises went ahead of it, and books them.
+    pub(crate) async fn promise_relays(&self, route: &Route) -> Promises {
+        let bytes = route.circuit.cells().saturating_mul(1024);
+        let amount = self.prices.quote(Op::Relay, bytes);
+        let amount = u64::try_from(amount.as_nano()).unwrap_or(u64::MAX);
+        let purpose = self.purpose(route);
+        let mut promises = Vec::new();
+        for (hop, &relay) in route.view.relays.iter().enumerate() {
+            let leg = u32::try_from(hop).unwrap_or(u32::MAX);
+            let voucher = Voucher::sign(&route.payer, relay, amount, purpose, leg, &self.network);
+            match route.circuit.pay(hop, wire::to_bytes(&voucher)).await {
+                Ok(()) => promises.push(Promise { payee: relay, amount, purpose, leg, code: Code::Relay }),
+                Err(error) => tracing::debug!(%error, "promise not sent"),
+            }
+        }
+        Promises(promises)
+    }
+
+    /// A promise to the node at the end of a circuit.
+    pub(crate) fn promise_destination(&self, route: &Route, amount: u64, code: Code) -> (Voucher, Promise) {
+        let payee = route.view.destination;
+        let purpose = self.purpose(route);
+        let leg = u32::try_from(route.view.relays.len()).unwrap_or(u32::MAX);
+        let voucher = Voucher::sign(&route.payer, payee, amount, purpose, leg, &self.network);
+        (voucher, Promise { payee, amount, purpose, leg, code })
+    }
+
+    fn purpose(&self, route: &Route) -> Digest {
+        Digest::of(domains::PURPOSE, &[self.network.as_bytes(), route.payer.public().as_bytes()])
+    }
+
+    /// Books promises that were delivered, and the relays' good work.
+    pub(crate) async fn book_promises(self: &Arc<Self>, promises: Promises) {
+        for promise in promises.0 {
+            if promise.code == Code::Relay {
+                self.observe(promise.payee, Evidence::RelayOk);
+            }
+            self.post_promise(&promise).await;
+        }
+    }
+}
+
+/// A fee this node promised.
+#[derive(Clone, Debug)]
+pub(crate) struct Promise {
+    pub(crate) payee: NodeId,
+    pub(crate) amount: u64,
+    pub(crate) purpose: Digest,
+    pub(crate) leg: u32,
+    pub(crate) code: Code,
+}
+
+/// Promises on their way.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Promises(pub(crate) Vec<Promise>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subnets_are_prefixes() {
+        assert_eq!(subnet("/ip4/10.1.2.3/tcp/4001"), "10.1");
+        assert_eq!(subnet("/ip6/2001:db8:1::1/tcp/1"), "2001:db8");
+        assert_eq!(subnet("/dns4/example/tcp/1"), "/dns4/example/tcp/1");
+    }
+}

@@ -1,0 +1,168 @@
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// What a node does beyond relaying and gossip, which every node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Roles {
+    /// Serves chunks of capsules it holds.
+    pub seeder: bool,
+    /// Runs the capsules of the jobs it accepts and proves what it ran.
+    pub executor: bool,
+    /// Vouches for receipts it has verified.
+    pub verifier: bool,
+    /// Puts receipts that arrive through circuits into gossip.
+    pub broadcaster: bool,
+}
+
+impl Default for Roles {
+    fn default() -> Self {
+        Self { seeder: true, executor: false, verifier: true, broadcaster: true }
+    }
+}
+
+/// Prices in nano-mod (10^-9 mod), signed by the node into its price table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Prices {
+    /// Per million gas run.
+    pub execution_per_mgas: u64,
+    /// Per MiB served.
+    pub seeding_per_mib: u64,
+    /// Per receipt verified.
+    pub verification: u64,
+    /// Per KiB carried over one hop.
+    pub relay_per_kib: u64,
+}
+
+impl Default for Prices {
+    fn default() -> Self {
+        Self { execution_per_mgas: 2_000, seeding_per_mib: 1_000, verification: 500, relay_per_kib: 1 }
+    }
+}
+
+/// A lie that a node tells on purpose, so that a demonstration shows who catches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Tamper {
+    /// The seeder alters a byte of every chunk it serves.
+    Payload,
+    /// The executor sends a receipt whose proof is of another statement.
+    Proof,
+    /// The executor makes up a job nonce to be paid a second time.
+    Nonce,
+    /// The executor is not enrolled and proves membership in a tree of its own.
+    Identity,
+}
+
+/// Settings of a node, `config.toml` in its data directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Name of the mesh. Nodes of different meshes never talk.
+    pub network: String,
+    /// Where it listens, as multiaddr text; port 0 lets the system choose.
+    pub listen: Vec<String>,
+    /// What it does.
+    pub roles: Roles,
+    /// What it asks for its work.
+    pub prices: Prices,
+    /// A tag shared by all nodes of one operator: circuits never take two of them.
+    pub operator: String,
+    /// Lets circuits take relays of one subnet: for one machine or one laboratory only.
+    pub allow_same_subnet: bool,
+    /// Seconds between looks at a neighbour's state digests.
+    pub sync_interval_secs: u64,
+    /// Shortest interval between beacons, in milliseconds (RFC 6206 Imin).
+    pub beacon_min_ms: u64,
+    /// Accepts the proving keys of the published seed. Whoever has that seed can forge proofs;
+    /// there is no other key set until a ceremony has run.
+    pub allow_insecure_dev_keys: bool,
+    /// Where proving keys are kept; shared between nodes of one machine. Default: the data directory.
+    pub key_cache: Option<PathBuf>,
+    /// For demonstrations: the lie this node tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tamper: Option<Tamper>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            network: "nonos-local".into(),
+            listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
+            roles: Roles::default(),
+            prices: Prices::default(),
+            operator: String::new(),
+            allow_same_subnet: true,
+            sync_interval_secs: 10,
+            beacon_min_ms: 2_000,
+            allow_insecure_dev_keys: false,
+            key_cache: None,
+            tamper: None,
+        }
+    }
+}
+
+/// Why settings could not be used. The operator's to mend.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read or written.
+    #[error("cannot access {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not valid TOML for these settings.
+    #[error("{path} does not hold valid settings: {message}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Name of the settings file in a data directory.
+    pub const FILE: &str = "config.toml";
+
+    /// Reads the settings of a data directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the file is missing or not valid.
+    pub fn load(data_dir: &Path) -> Result<Self, ConfigError> {
+        let path = data_dir.join(Self::FILE);
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| ConfigError::Io { path: path.clone(), source })?;
+        toml::from_str(&text).map_err(|error| ConfigError::Invalid { path, message: error.to_string() })
+    }
+
+    /// Writes the settings into a data directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the file cannot be written.
+    pub fn save(&self, data_dir: &Path) -> Result<(), ConfigError> {
+        let path = data_dir.join(Self::FILE);
+        let text = toml::to_string_pretty(self)
+            .map_err(|error| ConfigError::Invalid { path: path.clone(), message: error.to_string() })?;
+        std::fs::write(&path, text).map_err(|source| ConfigError::Io { path, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_round_trip_and_refuse_unknown_keys() {
+        let text = toml::to_string_pretty(&Config::default()).expect("plain data");
+        assert_eq!(toml::from_str::<Config>(&text).expect("own text"), Config::default());
+        assert!(toml::from_str::<Config>("netwrok = \"x\"").is_err());
+    }
+}

@@ -1,0 +1,140 @@
+//! The local control interface: one JSON request per line, one JSON response per line.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use nonos_identity::{Digest, NodeId, WideDigest};
+use serde::{Deserialize, Serialize};
+
+use crate::event::Entry;
+
+/// What one may ask a running node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Request {
+    /// The node's state in short.
+    Status,
+    /// A ticket that lets another node join.
+    Ticket,
+    /// Joins by another node's ticket.
+    Join {
+        /// The ticket's text.
+        ticket: String,
+    },
+    /// Publishes a capsule and a job for it.
+    Publish {
+        /// A signed `.mod` file.
+        capsule: PathBuf,
+        /// The input file.
+        input: PathBuf,
+    },
+    /// Fetches a capsule and keeps it, as a second seeder would.
+    Fetch {
+        /// The capsule.
+        capsule: WideDigest,
+    },
+    /// Events from a number on; waits up to `wait_ms` for the first.
+    Events {
+        /// First number asked for.
+        since: u64,
+        /// Longest wait in milliseconds.
+        wait_ms: u64,
+    },
+    /// Trust and ledger views.
+    Books,
+    /// Stops the node.
+    Stop,
+}
+
+/// What the node answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "response", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Response {
+    /// To [`Request::Status`].
+    Status(Status),
+    /// To [`Request::Ticket`].
+    Ticket {
+        /// The ticket's text.
+        ticket: String,
+    },
+    /// To [`Request::Publish`].
+    Published {
+        /// The capsule.
+        capsule: WideDigest,
+        /// The job.
+        job: Digest,
+    },
+    /// To [`Request::Events`].
+    Events {
+        /// In order; empty if nothing happened in time.
+        entries: Vec<Entry>,
+    },
+    /// To [`Request::Books`].
+    Books(Books),
+    /// Done, nothing to tell.
+    Done,
+    /// The request failed.
+    Error {
+        /// What went wrong and what to do.
+        message: String,
+    },
+}
+
+/// A node's state in short.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The node.
+    pub node: NodeId,
+    /// The mesh it belongs to.
+    pub network: String,
+    /// Its own onion address.
+    pub onion_address: String,
+    /// Addresses it listens on.
+    pub listen: Vec<String>,
+    /// Neighbours.
+    pub links: Vec<NodeId>,
+    /// Nodes whose beacons are known and fresh.
+    pub peers: Vec<NodeId>,
+    /// Peers that can relay in this epoch.
+    pub relays: usize,
+    /// Operators enrolled for proofs, this node included.
+    pub enrolled: usize,
+    /// What the number of operators says of anonymity.
+    pub anonymity: String,
+    /// State digests by collection, in hexadecimal.
+    pub digests: BTreeMap<String, String>,
+}
+
+/// Trust and ledger views of one node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Books {
+    /// The node's score of each peer, in thousandths.
+    pub trust: BTreeMap<NodeId, PeerTrust>,
+    /// Balance of each account of the node's journal, in nano-mod.
+    pub balances: BTreeMap<String, i128>,
+    /// The node's own balance: what it is owed less what it owes.
+    pub position: i128,
+    /// Transfers in the journal.
+    pub transfers: u64,
+    /// Whether the journal's hash chain holds and yields these balances.
+    pub chain_ok: bool,
+}
+
+/// One peer as the node sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerTrust {
+    /// Score in thousandths.
+    pub permille: u32,
+    /// Good, Probation, Suspended or Blacklisted.
+    pub state: String,
+    /// What the score is made of.
+    pub explain: Vec<String>,
+}
+
+/// Name of the control socket in a data directory.
+pub const SOCKET: &str = "control.sock";
+
+/// Longest request or response line, in bytes: what a local client can make the node hold.
+pub const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -1,0 +1,35 @@
+//! Domain strings of this crate.
+
+use nonos_identity::Domain;
+
+/// A publisher's commission.
+pub const COMMISSION: Domain = Domain::new("nonos/node/commission/v1");
+/// A verifier's verdict on a receipt.
+pub const VERDICT: Domain = Domain::new("nonos/node/verdict/v1");
+/// A pseudonym's promise to pay.
+pub const VOUCHER: Domain = Domain::new("nonos/node/voucher/v1");
+/// The id of a signed record.
+pub const RECORD_ID: Domain = Domain::new("nonos/node/record-id/v1");
+/// Seeds drawn for one purpose from the node's own randomness.
+pub const SEED: Domain = Domain::new("nonos/node/seed/v1");
+
+/// An operator's tag from its name.
+pub const OPERATOR: Domain = Domain::new("nonos/node/operator/v1");
+/// A node's subnet tag from its address.
+pub const SUBNET: Domain = Domain::new("nonos/node/subnet/v1");
+
+/// What the fees of one circuit are for.
+pub const PURPOSE: Domain = Domain::new("nonos/node/purpose/v1");
+
+/// The short name of an input inside a receipt.
+pub const INPUT: Domain = Domain::new("nonos/node/input/v1");
+/// The short name of an output inside a receipt.
+pub const OUTPUT: Domain = Domain::new("nonos/node/output/v1");
+/// An execution slot in the log of used ones.
+pub const SLOT: Domain = Domain::new("nonos/node/slot/v1");
+/// The bounty of one verifier for one receipt.
+pub const BOUNTY: Domain = Domain::new("nonos/node/bounty/v1");
+
+/// Every domain above, for the workspace-wide uniqueness test.
+pub const ALL: &[Domain] =
+    &[COMMISSION, VERDICT, VOUCHER, RECORD_ID, SEED, OPERATOR, SUBNET, PURPOSE, INPUT, OUTPUT, SLOT, BOUNTY];

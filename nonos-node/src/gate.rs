@@ -1,0 +1,272 @@
+//! The check before anything is stored or forwarded.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use nonos_capsule::{CheckSigned as _, Head, SignaturePolicy, VerifyError};
+use nonos_identity::wire::{self, DecodeError};
+use nonos_identity::{Digest, Envelope, EnvelopeError, NetworkId, NodeId, Timestamp, Verified};
+use nonos_ledger::{PriceError, PriceTable};
+use nonos_mesh::{Check, ItemKind, Verdict as Judgement};
+use nonos_trust::{Attestation, AttestationError, SignedAttestation};
+use nonos_zk::{AcceptedRoots, Enrolment, EnrolmentError, IdentityTree, Receipt, ReceiptError, Verifier};
+use tokio::sync::mpsc;
+
+use crate::board::{Board, Full, JobEntry, ReceiptEntry};
+use crate::event::{Event, EventLog};
+use crate::executor;
+use crate::records::{self, Attested, Commission, Fulfilment, Job, RecordError, Sealed, Verdict};
+
+/// Item kind of a [`Job`].
+pub(crate) const JOB_ITEM: ItemKind = ItemKind::App(1);
+/// Item kind of a [`Verdict`].
+pub(crate) const VERDICT_ITEM: ItemKind = ItemKind::App(2);
+
+/// Something that passed its check and that a role may want to act on.
+#[derive(Debug)]
+pub(crate) enum Fact {
+    Job { id: Digest },
+    Receipt { id: Digest },
+    Verdict { receipt: Digest, verifier: NodeId },
+    Attestation(Box<Verified<SignedAttestation>>),
+}
+
+/// Why an item went no further.
+enum Refusal {
+    /// A fault that every honest node sees; names the check.
+    Fault(&'static str),
+    /// Expired or too early: nobody's fault.
+    Clock,
+    /// No room now.
+    Full,
+}
+
+/// Checks items and records what passed.
+pub(crate) struct Gate {
+    pub(crate) network: NetworkId,
+    pub(crate) verifier: Arc<dyn Verifier>,
+    pub(crate) board: Arc<Mutex<Board>>,
+    pub(crate) events: Arc<EventLog>,
+    pub(crate) started: Instant,
+    pub(crate) facts: mpsc::UnboundedSender<Fact>,
+    /// This node lies for a demonstration: its own items go out as they are.
+    pub(crate) lies_as: Option<NodeId>,
+}
+
+impl Check for Gate {
+    fn check(&self, kind: ItemKind, bytes: &[u8], from: NodeId, now: Timestamp) -> Judgement {
+        if kind == ItemKind::Receipt && self.lies_as == Some(from) {
+            return Judgement::Accept;
+        }
+        let outcome = match kind {
+            ItemKind::Manifest => self.manifest(bytes, now),
+            ItemKind::Receipt => self.receipt(bytes, now),
+            ItemKind::Attestation => self.attestation(bytes, now),
+            JOB_ITEM => self.job(bytes, now),
+            VERDICT_ITEM => self.verdict(bytes, now),
+            _ => return Judgement::Ignore,
+        };
+        match outcome {
+            Ok(()) => Judgement::Accept,
+            Err(Refusal::Fault(check)) => Judgement::Reject(check),
+            Err(Refusal::Clock) => Judgement::Ignore,
+            Err(Refusal::Full) => Judgement::Defer,
+        }
+    }
+}
+
+impl Gate {
+    fn manifest(&self, bytes: &[u8], now: Timestamp) -> Result<(), Refusal> {
+        let head = Head::parse(bytes).map_err(|_| Refusal::Fault("manifest"))?;
+        let head =
+            head.check_signed(&SignaturePolicy::new(self.network), now).map_err(|error| match error {
+                // Signed once, and no longer: honest nodes differ on that by their clocks.
+                VerifyError::Threshold { found: 0, .. } => Refusal::Clock,
+                _ => Refusal::Fault("manifest"),
+            })?;
+        let event =
+            Event::CapsuleSeen { capsule: *head.id().as_digest(), name: head.manifest().name.clone() };
+        if self.board().put_head(head)? {
+            self.tell(event);
+        }
+        Ok(())
+    }
+
+    fn job(&self, bytes: &[u8], now: Timestamp) -> Result<(), Refusal> {
+        let job: Job = wire::from_bytes(bytes)?;
+        let Attested { node: publisher, record: commission, id } =
+            records::open::<Commission>(&job.commission.0, &self.network, now)?.into_inner();
+        if job.operators.len() > Job::OPERATORS_MAX || commission.input_bytes > Commission::INPUT_BYTES_MAX {
+            return Err(Refusal::Fault("job_limits"));
+        }
+        let prices = PriceTable::open(Envelope::parse(&job.price_table.0)?, &self.network, now)?;
+        if prices.id() != commission.price_table {
+            return Err(Refusal::Fault("price_table"));
+        }
+        let (tree, operators) = self.tree(&job.operators, now)?;
+        if tree.root() != commission.operators {
+            return Err(Refusal::Fault("operators"));
+        }
+        let event = Event::JobSeen { job: id, capsule: commission.capsule, publisher };
+        let sealed = job.commission;
+        let entry = JobEntry { publisher, commission, sealed, prices: prices.into_inner(), tree, operators };
+        if self.board().put_job(id, entry)? {
+            self.tell(event);
+            self.pass_on(Fact::Job { id });
+        }
+        Ok(())
+    }
+
+    fn tree(
+        &self,
+        operators: &[Sealed],
+        now: Timestamp,
+    ) -> Result<(IdentityTree, BTreeSet<NodeId>), Refusal> {
+        let mut enrolments = Vec::with_capacity(operators.len());
+        for sealed in operators {
+            enrolments.push(Enrolment::check(&sealed.0, &self.network, now)?);
+        }
+        let tree = IdentityTree::from_enrolments(&enrolments).map_err(|_| Refusal::Fault("operators"))?;
+        Ok((tree, enrolments.iter().map(|enrolment| enrolment.node).collect()))
+    }
+
+    /// The three gates and what binds them to a commission. It needs no other record, so every
+    /// honest node comes to the same judgement whatever it has seen before.
+    fn receipt(&self, bytes: &[u8], now: Timestamp) -> Result<(), Refusal> {
+        let begin = Instant::now();
+        let fulfilment: Fulfilment = wire::from_bytes(bytes)?;
+        let Attested { node: publisher, record: commission, id: commission_id } =
+            records::open::<Commission>(&fulfilment.commission.0, &self.network, now)?.into_inner();
+
+        let mut roots = AcceptedRoots::default();
+        roots.accept(commission.operators, nonos_identity::Epoch::from_number(u64::MAX));
+        let receipt = Receipt::parse(&fulfilment.receipt.0)
+            .and_then(|receipt| receipt.check(&*self.verifier, &roots, &self.network, now))?;
+        let body = receipt.body();
+        let statement = receipt.statement();
+        let bound = [
+            ("nonce", statement.nonce == commission.nonce),
+            ("capsule", statement.capsule_id == commission.capsule),
+            ("policy", within(&statement.policy, &commission.limits)),
+            ("publisher", body.publisher == publisher),
+            ("price_table", body.price_table == commission.price_table),
+            ("input", body.input_digest == executor::input_digest(&commission.input)),
+        ];
+        if let Some((check, _)) = bound.iter().find(|(_, holds)| !holds) {
+            return Err(Refusal::Fault(check));
+        }
+
+        let id = Digest::from_bytes(*receipt.id().as_bytes());
+        let entry = ReceiptEntry { body: body.clone(), commission: commission_id, publisher };
+        let mut board = self.board();
+        // One slot of one operator signs one statement; a second one is a forged history.
+        if board.receipts.get(&id).is_some_and(|known| known.body.statement != *statement) {
+            return Err(Refusal::Fault("nullifier"));
+        }
+        if board.put_receipt(id, entry)? {
+            drop(board);
+            let elapsed_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.tell(Event::ReceiptVerified { nullifier: id, job: commission_id, elapsed_ms });
+            self.pass_on(Fact::Receipt { id });
+        }
+        Ok(())
+    }
+
+    fn verdict(&self, bytes: &[u8], now: Timestamp) -> Result<(), Refusal> {
+        let verdict = records::open::<Verdict>(bytes, &self.network, now)?.into_inner();
+        self.pass_on(Fact::Verdict { receipt: verdict.record.receipt, verifier: verdict.node });
+        Ok(())
+    }
+
+    fn attestation(&self, bytes: &[u8], now: Timestamp) -> Result<(), Refusal> {
+        let attestation =
+            Attestation::open(Envelope::parse(bytes)?, &self.network, now).map_err(|error| match error {
+                AttestationError::Envelope(error) => error.into(),
+                _ => Refusal::Fault("attestation"),
+            })?;
+        self.pass_on(Fact::Attestation(Box::new(attestation)));
+        Ok(())
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, event: Event) {
+        self.events.push(self.started.elapsed(), event);
+    }
+
+    fn pass_on(&self, fact: Fact) {
+        // The node stops: nobody is left to act on it.
+        let _ = self.facts.send(fact);
+    }
+}
+
+/// Whether a policy allows no more than another.
+const fn within(policy: &nonos_zk::PolicyLimits, limits: &nonos_zk::PolicyLimits) -> bool {
+    policy.gas_limit <= limits.gas_limit
+        && policy.pages_max <= limits.pages_max
+        && policy.host_calls_allowed & !limits.host_calls_allowed == 0
+}
+
+impl From<Full> for Refusal {
+    fn from(_: Full) -> Self {
+        Self::Full
+    }
+}
+
+impl From<DecodeError> for Refusal {
+    fn from(_: DecodeError) -> Self {
+        Self::Fault("encoding")
+    }
+}
+
+impl From<EnvelopeError> for Refusal {
+    fn from(error: EnvelopeError) -> Self {
+        match error {
+            EnvelopeError::Expired(_) | EnvelopeError::Future(_) => Self::Clock,
+            _ => Self::Fault("signature"),
+        }
+    }
+}
+
+impl From<RecordError> for Refusal {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Envelope(error) => error.into(),
+            RecordError::Certificate(_) => Self::Fault("certificate"),
+            RecordError::Signer => Self::Fault("signer"),
+            RecordError::Decode(error) => error.into(),
+        }
+    }
+}
+
+impl From<PriceError> for Refusal {
+    fn from(error: PriceError) -> Self {
+        match error {
+            PriceError::Envelope(error) => error.into(),
+            _ => Self::Fault("price_table"),
+        }
+    }
+}
+
+impl From<EnrolmentError> for Refusal {
+    fn from(error: EnrolmentError) -> Self {
+        match error {
+            EnrolmentError::Envelope(error) => error.into(),
+            _ => Self::Fault("operators"),
+        }
+    }
+}
+
+impl From<ReceiptError> for Refusal {
+    fn from(error: ReceiptError) -> Self {
+        match error {
+            ReceiptError::Expired(_) | ReceiptError::Future(_) => Self::Clock,
+            // Membership in a tree that the payer did not name.
+            ReceiptError::UnknownRoot => Self::Fault("identity"),
+            error => Self::Fault(error.check_name()),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The publisher's side: publish a capsule and a job, pay what was earned.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nonos_capsule::{Capsule, CapsuleStore as _, CheckSigned as _, SignaturePolicy};
+use nonos_identity::wire::{self, Wire as _};
+use nonos_identity::{
+    Certificate, Digest, Epoch, IdCommitment, NodeId, Role, Timestamp, Unverified, Verified, WideDigest,
+};
+use nonos_ledger::{Code, Op};
+use nonos_mesh::ItemKind;
+use nonos_trust::Evidence;
+use nonos_zk::{Enrolment, IdentityTree, PolicyLimits};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::board::ReceiptEntry;
+use crate::clock;
+use crate::domains;
+use crate::event::Event;
+use crate::gate::JOB_ITEM;
+use crate::node::Shared;
+use crate::records::{Claim, ClaimAnswer, Commission, Job, Sealed};
+use crate::submit::{read_record, write_record};
+use crate::tasks::blocking;
+
+/// Leg of the execution fee among the transfers of one commission.
+pub(crate) const EXECUTION_LEG: u32 = 0;
+/// How long a published price table counts.
+const PRICE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// How long an attestation counts.
+const ATTESTATION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// Why nothing was published. The caller's to mend, unless the medium failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum PublishError {
+    /// A file cannot be read, or the node's own directory cannot be written.
+    #[error("cannot access {path}")]
+    Io {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The input is larger than executors take.
+    #[error("the input has {len} bytes, the limit is {}", Commission::INPUT_BYTES_MAX)]
+    InputTooLong {
+        /// Its length.
+        len: u64,
+    },
+    /// Not a `.mod` file.
+    #[error("the capsule cannot be read: {0}")]
+    Format(#[from] nonos_capsule::FormatError),
+    /// The signatures do not hold for this mesh.
+    #[error("the capsule does not verify: {0}")]
+    Verify(#[from] nonos_capsule::VerifyError),
+    /// The capsule cannot be kept.
+    #[error("the capsule cannot be kept: {0}")]
+    Store(#[from] nonos_capsule::StoreError),
+    /// The operators' tree cannot be built.
+    #[error("the operators' tree cannot be built: {0}")]
+    Tree(#[from] nonos_zk::TreeError),
+    /// A record is too long.
+    #[error(transparent)]
+    Record(#[from] wire::DecodeError),
+    /// The price table breaks a rule.
+    #[error(transparent)]
+    Prices(#[from] nonos_ledger::PriceError),
+    /// Gossip did not take it.
+    #[error(transparent)]
+    Mesh(#[from] nonos_mesh::libp2p::PublishError),
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// Publishes a signed capsule and a job for it on an input.
+pub(crate) async fn publish(
+    shared: &Arc<Shared>,
+    capsule: &Path,
+    input: &Path,
+) -> Result<(WideDigest, Digest), PublishError> {
+    let bytes = read(capsule).await?;
+    let input = read(input).await?;
+    let input_bytes = input.len() as u64;
+    if input_bytes > Commission::INPUT_BYTES_MAX {
+        return Err(PublishError::InputTooLong { len: input_bytes });
+    }
+    let now = clock::now();
+    let keeper = shared.clone();
+    let kept = blocking(move || keep_capsule(&keeper, &bytes, now)).await.ok_or(PublishError::Stopping)?;
+    let capsule = kept?;
+    let input = keep_input(shared, input).await?;
+
+    let prices = shared.prices.seal(&shared.signer.key, &shared.network, now, PRICE_LIFETIME)?;
+    let operators = shared.operators(now);
+    let policy = capsule.policy();
+    let commission = Commission {
+        capsule: *capsule.id().as_digest(),
+        nonce: clock::random(),
+        input,
+        input_bytes,
+        operators: tree(shared, &operators, now)?.root(),
+        limits: PolicyLimits {
+            gas_limit: policy.gas_limit,
+            pages_max: policy.memory_pages_max,
+            host_calls_allowed: policy.host_calls.bits(),
+        },
+        price_table: shared.prices.id(),
+    };
+    let sealed = shared.signer.seal(&commission, 0, now)?;
+    let job_id = sealed.id(domains::RECORD_ID);
+    let job = Job {
+        commission: Sealed(sealed.as_bytes().to_vec()),
+        price_table: Sealed(prices.as_bytes().to_vec()),
+        operators,
+    };
+    shared.mesh.publish(ItemKind::Manifest, capsule.head().to_bytes()).await?;
+    shared.mesh.publish(JOB_ITEM, wire::to_bytes(&job)).await?;
+    Ok((commission.capsule, job_id))
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, PublishError> {
+    tokio::fs::read(path).await.map_err(|source| PublishError::Io { path: path.into(), source })
+}
+
+fn keep_capsule(shared: &Shared, bytes: &[u8], now: Timestamp) -> Result<Verified<Capsule>, PublishError> {
+    let capsule = Capsule::parse(bytes)?.check_signed(&SignaturePolicy::new(shared.network), now)?;
+    shared.capsules.put(&capsule)?;
+    Ok(capsule)
+}
+
+async fn keep_input(shared: &Shared, input: Vec<u8>) -> Result<WideDigest, PublishError> {
+    let digest = WideDigest::of_bytes(&input);
+    let path = shared.input_path(&digest);
+    let failed = |source| PublishError::Io { path: path.clone(), source };
+    if let Some(parent) = path.parent() {
+        tokio::fs::create_dir_all(parent).await.map_err(failed)?;
+    }
+    tokio::fs::write(&path, input).await.map_err(failed)?;
+    Ok(digest)
+}
+
+fn tree(shared: &Shared, operators: &[Sealed], now: Timestamp) -> Result<IdentityTree, PublishError> {
+    let check = |sealed: &Sealed| Enrolment::check(&sealed.0, &shared.network, now).ok();
+    let enrolments: Vec<_> = operators.iter().filter_map(check).collect();
+    Ok(IdentityTree::from_enrolments(&enrolments)?)
+}
+
+/// Answers one claim.
+pub(crate) async fn serve_claims(
+    shared: &Arc<Shared>,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+) -> io::Result<()> {
+    let bytes = read_record(&mut stream, Claim::MAX_BYTES).await?;
+    let claim: Claim = wire::from_bytes(&bytes).map_err(io::Error::other)?;
+    let answer = settle(shared, claim).await;
+    write_record(&mut stream, &wire::to_bytes(&answer)).await
+}
+
+async fn settle(shared: &Arc<Shared>, claim: Claim) -> ClaimAnswer {
+    let known = shared.board().receipts.get(&claim.receipt).cloned();
+    let Some(entry) = known.filter(|entry| entry.publisher == shared.me) else { return ClaimAnswer::Unknown };
+    let payee = claim.opening.node;
+    let (commission, gas) = (entry.commission, claim.trace.gas_used);
+    let network = shared.network;
+    let holds = blocking(move || opens(&entry, claim, &network)).await.unwrap_or(false);
+    if !holds {
+        return ClaimAnswer::Refused;
+    }
+    let amount = u64::try_from(shared.prices.quote(Op::Execution, gas).as_nano()).unwrap_or(u64::MAX);
+    // The commission names the transfer: a second receipt for it, by whomever, is not paid.
+    match shared.post_fee(shared.me, payee, amount, Code::Execution, commission, EXECUTION_LEG).await {
+        true => {
+            shared.observe(payee, Evidence::ProofAccepted);
+            ClaimAnswer::Posted(amount)
+        }
+        false => ClaimAnswer::AlreadyPaid,
+    }
+}
+
+/// Whether the claim opens both commitments of the receipt, and the named node signed for it.
+fn opens(entry: &ReceiptEntry, claim: Claim, network: &nonos_identity::NetworkId) -> bool {
+    let statement = &entry.body.statement;
+    let commitment = IdCommitment::from_bytes(*statement.id_commit.as_bytes());
+    let certificate = Unverified::<Certificate>::new(claim.certificate).check_issued(
+        Role::Execution,
+        network,
+        clock::now(),
+    );
+    certificate.is_ok_and(|certificate| {
+        certificate.subject() == statement.exec_key
+            && claim.opening.check_certified(&commitment, &certificate).is_ok()
+            && claim.trace.to_trace().commit(&statement.exec_hash) == statement.exec_commit
+    })
+}
+
+/// A verifier vouched for a receipt: whoever checked it too believes the verifier a little more,
+/// and the payer posts the bounty.
+pub(crate) async fn on_verdict(shared: &Arc<Shared>, receipt: Digest, verifier: NodeId) {
+    let known = shared.board().receipts.get(&receipt).cloned();
+    let Some(entry) = known else {
+        shared.board().put_early_verdict(receipt, verifier);
+        return;
+    };
+    let job = shared.board().jobs.get(&entry.commission).cloned();
+    let Some(job) = job.filter(|job| job.operators.contains(&verifier)) else { return };
+    if verifier != shared.me {
+        shared.observe(verifier, Evidence::ReceiptSigned);
+    }
+    shared.tell(Event::VerdictSeen { nullifier: receipt, verifier });
+    let publisher = entry.publisher;
+    if verifier == publisher || (shared.me != publisher && shared.me != verifier) {
+        return;
+    }
+    let amount = u64::try_from(job.prices.quote(Op::Verification, 1).as_nano()).unwrap_or(u64::MAX);
+    let purpose = Digest::of(domains::BOUNTY, &[receipt.as_ref(), verifier.as_bytes()]);
+    shared.post_fee(publisher, verifier, amount, Code::Verification, purpose, 0).await;
+    if shared.me == publisher {
+        attest(shared, verifier, receipt).await;
+    }
+}
+
+/// Tells the mesh, once per peer and epoch, how a peer dealt with this node.
+async fn attest(shared: &Arc<Shared>, subject: NodeId, receipt: Digest) {
+    let now = clock::now();
+    let sealed = {
+        let trust = shared.trust();
+        let attestation = trust.attest(subject, Epoch::at(now), now.as_secs(), receipt);
+        let root = shared.identity.root_key();
+        attestation.map(|it| it.seal(&root, &shared.network, now, ATTESTATION_LIFETIME))
+    };
+    let Some(Ok(sealed)) = sealed else { return };
+    let bytes = sealed.envelope().as_bytes().clone();
+    if let Err(error) = shared.mesh.publish(ItemKind::Attestation, bytes).await {
+        tracing::debug!(%error, "attestation not published");
+    }
+}

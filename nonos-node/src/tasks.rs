@@ -1,0 +1,193 @@
+//! The loops of a running node: each takes one kind of news and hands it to a role.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nonos_identity::wire;
+use nonos_identity::{Epoch, NodeId, Unverified};
+use nonos_ledger::Code;
+use nonos_mesh::libp2p::{EventReceiver, StreamReceiver};
+use nonos_mesh::{Beacon, Capabilities, Event as MeshEvent, ItemKind};
+use nonos_onion::link::{Incoming, Payments};
+use nonos_trust::Evidence;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::board::PeerEntry;
+use crate::circuits::{Descriptors, port};
+use crate::clock;
+use crate::event::Event;
+use crate::gate::{Fact, JOB_ITEM, VERDICT_ITEM};
+use crate::node::Shared;
+use crate::records::{self, Sealed, Verdict, Voucher};
+use crate::{executor, publisher, seeder, submit};
+
+/// How often a node looks whether a new epoch has begun.
+const EPOCH_LOOK: Duration = Duration::from_secs(2);
+/// Streams of other nodes served at a time; more wait.
+const STREAMS_MAX: usize = 64;
+
+/// What the mesh tells: neighbours, beacons, refusals.
+pub(crate) async fn mesh_events(shared: Arc<Shared>, mut events: EventReceiver) {
+    while let Some(event) = events.recv().await {
+        match event {
+            MeshEvent::LinkUp { node, .. } => {
+                shared.observe(node, Evidence::HeartbeatOk);
+                shared.tell(Event::LinkUp { node });
+            }
+            MeshEvent::LinkDown { node, .. } => shared.tell(Event::LinkDown { node }),
+            MeshEvent::Beacon { node, beacon } => {
+                let entry = peer_entry(node, &beacon);
+                shared.board().peers.insert(node, entry);
+            }
+            MeshEvent::BeaconExpired { node } => {
+                shared.board().peers.remove(&node);
+            }
+            MeshEvent::Accepted { item, from } if from == shared.me => {
+                tracing::debug!(id = ?item.id(), "own item is in gossip");
+            }
+            MeshEvent::Rejected { kind, from, reason, .. } if from != shared.me => {
+                let evidence = match reason {
+                    "proof" => Evidence::ProofInvalid,
+                    "nonce" => Evidence::BadNonce,
+                    "identity" => Evidence::BadIdentity,
+                    _ => Evidence::ItemRejected,
+                };
+                shared.refuse(item_name(kind), reason, from, evidence);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn item_name(kind: ItemKind) -> &'static str {
+    match kind {
+        ItemKind::Receipt => "receipt",
+        ItemKind::Manifest => "manifest",
+        ItemKind::Beacon => "beacon",
+        ItemKind::Attestation => "attestation",
+        ItemKind::Revocation => "revocation",
+        JOB_ITEM => "job",
+        VERDICT_ITEM => "verdict",
+        _ => "item",
+    }
+}
+
+/// What of a checked beacon the node needs. Descriptors of anybody but its signer do not count.
+fn peer_entry(node: NodeId, beacon: &Beacon) -> PeerEntry {
+    let descriptors = wire::from_bytes(&beacon.body.relay).map(|Descriptors(all)| all).unwrap_or_default();
+    PeerEntry {
+        descriptors: descriptors.into_iter().filter(|descriptor| descriptor.relay == node).collect(),
+        enrolment: (!beacon.body.extra.is_empty()).then(|| Sealed(beacon.body.extra.clone())),
+        broadcaster: beacon.body.capabilities.contains(Capabilities::BROADCASTER),
+    }
+}
+
+/// Onion links that neighbours open.
+pub(crate) async fn onion_links(shared: Arc<Shared>, mut links: StreamReceiver) {
+    while let Some((peer, stream)) = links.recv().await {
+        shared.onion.accept_link(peer, Box::new(stream)).await;
+    }
+}
+
+/// Streams that end at this node's ports.
+pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
+    let slots = Arc::new(tokio::sync::Semaphore::new(STREAMS_MAX));
+    while let Some(arrived) = incoming.recv().await {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let stream = arrived.stream;
+            let served = match arrived.port {
+                port::FETCH if shared.config.roles.seeder => seeder::serve(&shared, stream).await,
+                port::SUBMIT if shared.config.roles.broadcaster => submit::serve(&shared, stream).await,
+                port::CLAIM => publisher::serve_claims(&shared, stream).await,
+                _ => Ok(()),
+            };
+            if let Err(error) = served {
+                tracing::debug!(%error, port = arrived.port, "stream ended");
+            }
+            drop(slot);
+        });
+    }
+}
+
+/// Promises of clients whose cells this node relayed.
+pub(crate) async fn payments(shared: Arc<Shared>, mut payments: Payments) {
+    while let Some(payment) = payments.recv().await {
+        let Ok(voucher) = wire::from_bytes::<Voucher>(&payment.bytes) else { continue };
+        let checked = records::check_voucher(Unverified::new(voucher), shared.me, &shared.network);
+        match checked {
+            Ok(voucher) => shared.post_voucher(&voucher, Code::Relay).await,
+            Err(error) => tracing::debug!(%error, "a promise was not this node's"),
+        }
+    }
+}
+
+/// Records that passed their check.
+pub(crate) async fn facts(shared: Arc<Shared>, mut facts: mpsc::UnboundedReceiver<Fact>) {
+    while let Some(fact) = facts.recv().await {
+        match fact {
+            Fact::Job { id } if shared.config.roles.executor => {
+                let shared = shared.clone();
+                tokio::spawn(async move { executor::work(&shared, id).await });
+            }
+            Fact::Job { .. } => {}
+            Fact::Receipt { id } => {
+                if shared.config.roles.verifier {
+                    vouch(&shared, id).await;
+                }
+                let early = shared.board().early_verdicts.remove(&id).unwrap_or_default();
+                for verifier in early {
+                    publisher::on_verdict(&shared, id, verifier).await;
+                }
+            }
+            Fact::Verdict { receipt, verifier } => publisher::on_verdict(&shared, receipt, verifier).await,
+            Fact::Attestation(attestation) => {
+                if let Err(error) = shared.trust().merge(*attestation, clock::now()) {
+                    tracing::debug!(%error, "attestation not kept");
+                }
+            }
+        }
+    }
+}
+
+/// Publishes this node's verdict on a receipt that it checked itself.
+async fn vouch(shared: &Shared, receipt: nonos_identity::Digest) {
+    let commission = {
+        let board = shared.board();
+        let entry = board.receipts.get(&receipt).map(|entry| entry.commission);
+        // Nobody vouches for a run of its own.
+        entry.filter(|commission| !board.own_runs.contains(commission))
+    };
+    let Some(commission) = commission else { return };
+    let verdict = Verdict { receipt, commission };
+    let Ok(sealed) = shared.signer.seal(&verdict, 0, clock::now()) else { return };
+    if let Err(error) = shared.mesh.publish(VERDICT_ITEM, sealed.as_bytes().clone()).await {
+        tracing::debug!(%error, "verdict not published");
+    }
+}
+
+/// Renews onion keys in the beacon when an epoch ends, and saves the trust view.
+pub(crate) async fn epochs(shared: Arc<Shared>) {
+    let mut announced = Epoch::at(clock::now());
+    loop {
+        tokio::time::sleep(EPOCH_LOOK).await;
+        let now = clock::now();
+        if Epoch::at(now) == announced {
+            continue;
+        }
+        announced = Epoch::at(now);
+        shared.trust().refresh(now);
+        shared.save_trust();
+        if shared.announce(now).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Runs something that blocks, off the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    tokio::task::spawn_blocking(move || reply.send(work()));
+    answer.await.ok()
+}
