@@ -154,12 +154,12 @@ mod tests {
         assert_eq!(mass.decayed(DAY, DAY), Fixed::whole(32));
         assert_eq!(mass.decayed(Duration::ZERO, DAY), mass);
         assert_eq!(mass.decayed(100 * DAY, DAY), Fixed::ZERO);
-        // 64 * 2^-0.5 = 45.2548..., checked to 2^-20.
+        // 64 * 2^-0.5 = 45.2548... in units of 2^-32, checked to 2^-20.
         let half = mass.decayed(DAY / 2, DAY).to_bits();
-        assert!(half.abs_diff((45.254_833_995_939_04 * 4_294_967_296.0) as u64) < 1 << 12, "{half}");
+        assert!(half.abs_diff(194_368_031_998) < 1 << 12, "{half}");
         // 64 * 2^-0.3 = 51.9841...; the fraction of 16 bits bounds the error.
         let third = mass.decayed(DAY * 3 / 10, DAY).to_bits();
-        assert!(third.abs_diff((51.984_161_059_755_64 * 4_294_967_296.0) as u64) < 1 << 23, "{third}");
+        assert!(third.abs_diff(223_270_238_620) < 1 << 23, "{third}");
     }
 
     #[test]

@@ -16,27 +16,16 @@ pub(crate) const PROBATION: Duration = Duration::from_secs(30 * 86_400);
 const MAX_OFFENCES: usize = 16;
 
 /// The decayed mass of one kind of evidence.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct Tally {
     /// As of `at`.
     #[n(0)]
     mass: Fixed,
     #[n(1)]
-    at: Timestamp0,
+    at: Timestamp,
     /// Times it was seen, never decayed.
     #[n(2)]
     pub(crate) count: u64,
-}
-
-/// A timestamp whose default is the beginning of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(transparent)]
-struct Timestamp0(#[n(0)] Timestamp);
-
-impl Default for Timestamp0 {
-    fn default() -> Self {
-        Self(Timestamp::from_secs(0))
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -83,11 +72,11 @@ impl Peer {
         *spent = spent.plus(weight);
         *count = count.saturating_add(1);
 
-        let tally = self.tallies.entry(evidence).or_default();
+        let tally = self.tallies.entry(evidence).or_insert(Tally { mass: Fixed::ZERO, at: now, count: 0 });
         // A clock that went back must not make old evidence young.
-        let at = now.max(tally.at.0);
+        let at = now.max(tally.at);
         tally.mass = tally.mass_at(evidence, at, config).plus(weight);
-        tally.at = Timestamp0(at);
+        tally.at = at;
         tally.count = tally.count.saturating_add(1);
         if evidence.offence_points() > 0 {
             self.offend(Offence { at: now, points: evidence.offence_points() });
@@ -131,6 +120,6 @@ impl Peer {
 
 impl Tally {
     pub(crate) fn mass_at(&self, evidence: Evidence, now: Timestamp, config: &Config) -> Fixed {
-        self.mass.decayed(now.saturating_since(self.at.0), evidence.memory().half_life(config))
+        self.mass.decayed(now.saturating_since(self.at), evidence.memory().half_life(config))
     }
 }
