@@ -2,18 +2,30 @@
 #![forbid(unsafe_code)]
 
 mod cell;
+pub mod cgo;
+mod circuit;
 mod config;
 mod descriptor;
 pub mod domains;
 mod epoch;
+mod handshake;
 #[cfg(feature = "tokio")]
 pub mod link;
+mod machine;
+mod message;
+mod mux;
 mod path;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use crate::cell::DestroyReason;
+pub use crate::circuit::{
+    BuildError, Closed, LocalCircuitId, MAX_PAYMENT_BYTES, OpenError, PayError, Payment, StreamId,
+};
 pub use crate::config::{Config, ConfigError, Limits};
 pub use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};
 pub use crate::epoch::EpochKeys;
+pub use crate::machine::{Input, LinkId, Machine, Output, StreamRead};
 pub use crate::path::{
     AnonymitySet, HopClass, MIN_OPERATORS, PathError, PathRules, PathSelector, Selection, anonymity_set,
 };

@@ -216,7 +216,11 @@ pub fn anonymity_set(candidates: &[RelayDescriptor], now: Timestamp) -> Anonymit
         .map(|relay| relay.family)
         .collect::<BTreeSet<_>>()
         .len();
-    if operators >= MIN_OPERATORS { AnonymitySet::Sufficient } else { AnonymitySet::Insufficient { operators } }
+    if operators >= MIN_OPERATORS {
+        AnonymitySet::Sufficient
+    } else {
+        AnonymitySet::Insufficient { operators }
+    }
 }
 
 /// Draws one relay with a probability proportional to its weight.

@@ -1,0 +1,350 @@
+//! The handshake of one hop: `Noise_NKpsk2_25519_ChaChaPoly_BLAKE2s` (Noise rev. 34) to the
+//! relay's epoch key, with a pre-shared key from an ephemeral ML-KEM-768 exchange (FIPS 203).
+//!
+//! ```text
+//! message 1 = noise(e, es, payload = ML-KEM key)                  1232 bytes
+//! h1        = handshake hash after message 1
+//! psk       = H(ML-KEM secret || ML-KEM ciphertext || h1)
+//! message 2 = ML-KEM ciphertext || noise(e, ee, psk, no payload)  1136 bytes
+//! keys      = HKDF(salt = final handshake hash, Split())
+//! ```
+//! Confidentiality holds while either X25519 or ML-KEM does; the relay is authenticated by X25519
+//! alone. The suite byte is part of the prologue, so nobody in between can change it.
+
+use core::fmt;
+
+use hkdf::SimpleHkdf;
+use libcrux_ml_kem::mlkem768;
+use nonos_identity::{Digest, Epoch, NetworkId, NodeId};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use sha3::Sha3_256;
+use snow::params::{CipherChoice, DHChoice, HashChoice};
+use snow::resolvers::{CryptoResolver, DefaultResolver, RingResolver};
+use snow::types::{Cipher, Dh, Hash, Random};
+use zeroize::Zeroizing;
+
+use crate::cgo::LAYER_SEED_BYTES;
+use crate::domains;
+
+/// The only suite: X25519 with ML-KEM-768, ChaCha20-Poly1305, BLAKE2s, CGO on AES-128.
+pub(crate) const SUITE_HYBRID: u8 = 1;
+
+/// Length of the first message, in bytes.
+pub(crate) const REQUEST_BYTES: usize = 32 + KEM_KEY_BYTES + AEAD_TAG_BYTES;
+/// Length of the second message, in bytes.
+pub(crate) const REPLY_BYTES: usize = KEM_CIPHERTEXT_BYTES + 32 + AEAD_TAG_BYTES;
+
+const PATTERN: &str = "Noise_NKpsk2_25519_ChaChaPoly_BLAKE2s";
+const KEM_KEY_BYTES: usize = 1184;
+const KEM_CIPHERTEXT_BYTES: usize = 1088;
+const AEAD_TAG_BYTES: usize = 16;
+
+/// The handshake does not complete. It says that, and not why, to leave no oracle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("handshake failed")]
+pub(crate) struct HandshakeError;
+
+/// The key material of one layer.
+pub(crate) type LayerSeed = Zeroizing<[u8; LAYER_SEED_BYTES]>;
+
+/// What both ends must agree on before the first message; it is not sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) suite: u8,
+    pub(crate) epoch: Epoch,
+    pub(crate) relay: NodeId,
+    pub(crate) network: &'a NetworkId,
+}
+
+impl Context<'_> {
+    fn prologue(&self) -> Vec<u8> {
+        [
+            domains::HANDSHAKE.as_bytes(),
+            &[self.suite],
+            &self.epoch.number().to_be_bytes(),
+            self.relay.as_bytes(),
+            self.network.as_bytes(),
+        ]
+        .concat()
+    }
+}
+
+/// The client between the two messages.
+pub(crate) struct Initiator {
+    noise: Box<snow::HandshakeState>,
+    kem: Box<mlkem768::MlKem768PrivateKey>,
+}
+
+impl Initiator {
+    /// Makes the first message to a relay whose public epoch key is `onion_key`.
+    pub(crate) fn start(
+        context: &Context<'_>,
+        onion_key: &[u8; 32],
+        seed: &[u8; 32],
+    ) -> Result<(Self, Vec<u8>), HandshakeError> {
+        let mut rng = ChaCha20Rng::from_seed(*seed);
+        let prologue = context.prologue();
+        let mut noise = builder(&mut rng)?
+            .prologue(&prologue)
+            .and_then(|builder| builder.remote_public_key(onion_key))
+            .and_then(snow::Builder::build_initiator)
+            .map_err(|_| HandshakeError)?;
+        let mut randomness = Zeroizing::new([0; 64]);
+        rng.fill_bytes(&mut *randomness);
+        let (kem, kem_key) = mlkem768::generate_key_pair(*randomness).into_parts();
+        let mut message = vec![0; REQUEST_BYTES];
+        let len = noise.write_message(kem_key.as_slice(), &mut message).map_err(|_| HandshakeError)?;
+        debug_assert_eq!(len, REQUEST_BYTES);
+        Ok((Self { noise: Box::new(noise), kem: Box::new(kem) }, message))
+    }
+
+    /// Takes the second message.
+    pub(crate) fn finish(mut self, message: &[u8]) -> Result<LayerSeed, HandshakeError> {
+        let (ciphertext, reply) =
+            message.split_first_chunk::<KEM_CIPHERTEXT_BYTES>().ok_or(HandshakeError)?;
+        if message.len() != REPLY_BYTES {
+            return Err(HandshakeError);
+        }
+        let secret = Zeroizing::new(mlkem768::decapsulate(&self.kem, &ciphertext.into()));
+        let psk = psk(&secret, ciphertext, self.noise.get_handshake_hash());
+        self.noise.set_psk(2, &*psk).map_err(|_| HandshakeError)?;
+        self.noise.read_message(reply, &mut []).map_err(|_| HandshakeError)?;
+        Ok(layer_seed(&mut self.noise))
+    }
+}
+
+impl fmt::Debug for Initiator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Initiator(..)")
+    }
+}
+
+/// The relay that has read the first message and may still refuse it as a replay.
+pub(crate) struct Responder {
+    noise: Box<snow::HandshakeState>,
+    kem_key: Box<mlkem768::MlKem768PublicKey>,
+    rng: ChaCha20Rng,
+}
+
+impl Responder {
+    /// Reads the first message with the secret epoch key.
+    pub(crate) fn read(
+        context: &Context<'_>,
+        onion_secret: &[u8; 32],
+        message: &[u8],
+        seed: &[u8; 32],
+    ) -> Result<Self, HandshakeError> {
+        if context.suite != SUITE_HYBRID || message.len() != REQUEST_BYTES {
+            return Err(HandshakeError);
+        }
+        let mut rng = ChaCha20Rng::from_seed(*seed);
+        let prologue = context.prologue();
+        let mut noise = builder(&mut rng)?
+            .prologue(&prologue)
+            .and_then(|builder| builder.local_private_key(onion_secret))
+            .and_then(snow::Builder::build_responder)
+            .map_err(|_| HandshakeError)?;
+        let mut kem_key = [0; KEM_KEY_BYTES];
+        let len = noise.read_message(message, &mut kem_key).map_err(|_| HandshakeError)?;
+        let kem_key = mlkem768::MlKem768PublicKey::from(kem_key);
+        // FIPS 203 §7.2: a key that is not reduced is refused before it is used.
+        if len != KEM_KEY_BYTES || !mlkem768::validate_public_key(&kem_key) {
+            return Err(HandshakeError);
+        }
+        Ok(Self { noise: Box::new(noise), kem_key: Box::new(kem_key), rng })
+    }
+
+    /// Makes the second message.
+    pub(crate) fn reply(mut self) -> Result<(Vec<u8>, LayerSeed), HandshakeError> {
+        let mut randomness = Zeroizing::new([0; 32]);
+        self.rng.fill_bytes(&mut *randomness);
+        let (ciphertext, secret) = mlkem768::encapsulate(&self.kem_key, *randomness);
+        let secret = Zeroizing::new(secret);
+        let psk = psk(&secret, ciphertext.as_slice(), self.noise.get_handshake_hash());
+        self.noise.set_psk(2, &*psk).map_err(|_| HandshakeError)?;
+        let mut message = ciphertext.as_slice().to_vec();
+        message.resize(REPLY_BYTES, 0);
+        let noise_part = message.get_mut(KEM_CIPHERTEXT_BYTES..).ok_or(HandshakeError)?;
+        self.noise.write_message(&[], noise_part).map_err(|_| HandshakeError)?;
+        let seed = layer_seed(&mut self.noise);
+        Ok((message, seed))
+    }
+
+    /// Answers as a relay without ML-KEM would: the attack that the psk must stop.
+    #[cfg(test)]
+    fn reply_with_zero_psk(mut self) -> Vec<u8> {
+        let (ciphertext, _) = mlkem768::encapsulate(&self.kem_key, [3; 32]);
+        self.noise.set_psk(2, &[0; 32]).unwrap();
+        let mut message = ciphertext.as_slice().to_vec();
+        message.resize(REPLY_BYTES, 0);
+        self.noise.write_message(&[], &mut message[KEM_CIPHERTEXT_BYTES..]).unwrap();
+        message
+    }
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Responder(..)")
+    }
+}
+
+/// The client's ephemeral key, by which a relay knows a replay.
+pub(crate) fn ephemeral(message: &[u8]) -> Option<&[u8; 32]> {
+    message.first_chunk()
+}
+
+fn psk(secret: &[u8; 32], ciphertext: &[u8], hash: &[u8]) -> Zeroizing<[u8; 32]> {
+    Zeroizing::new(*Digest::of(domains::HYBRID_PSK, &[secret, ciphertext, hash]).as_bytes())
+}
+
+/// The keys of the final `Split()` (Noise §5.2) depend on every secret of both sides; the salt
+/// binds them to every byte that was sent.
+fn layer_seed(noise: &mut snow::HandshakeState) -> LayerSeed {
+    let salt = noise.get_handshake_hash().to_vec();
+    let split = Zeroizing::new(noise.dangerously_get_raw_split());
+    let ikm = Zeroizing::new([split.0, split.1].concat());
+    let mut seed = Zeroizing::new([0; LAYER_SEED_BYTES]);
+    SimpleHkdf::<Sha3_256>::new(Some(&salt), &ikm)
+        .expand(domains::LAYER_KEYS.as_bytes(), &mut *seed)
+        .expect("160 bytes are within 255 blocks");
+    seed
+}
+
+fn builder<'a>(rng: &mut ChaCha20Rng) -> Result<snow::Builder<'a>, HandshakeError> {
+    let params = PATTERN.parse().map_err(|_| HandshakeError)?;
+    let mut seed = Zeroizing::new([0; 32]);
+    rng.fill_bytes(&mut *seed);
+    Ok(snow::Builder::with_resolver(params, Box::new(SeededResolver(seed))))
+}
+
+/// Ring where it has the primitive, and randomness from the caller's seed only.
+struct SeededResolver(Zeroizing<[u8; 32]>);
+
+impl CryptoResolver for SeededResolver {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        Some(Box::new(SeededRandom(ChaCha20Rng::from_seed(*self.0))))
+    }
+
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        DefaultResolver.resolve_dh(choice)
+    }
+
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        RingResolver.resolve_hash(choice).or_else(|| DefaultResolver.resolve_hash(choice))
+    }
+
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        RingResolver.resolve_cipher(choice).or_else(|| DefaultResolver.resolve_cipher(choice))
+    }
+}
+
+struct SeededRandom(ChaCha20Rng);
+
+impl Random for SeededRandom {
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), snow::Error> {
+        self.0.fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: [u8; 32] = [11; 32];
+
+    fn network() -> NetworkId {
+        NetworkId::from_name("handshake")
+    }
+
+    fn context(network: &NetworkId) -> Context<'_> {
+        Context {
+            suite: SUITE_HYBRID,
+            epoch: Epoch::from_number(5),
+            relay: NodeId::from_bytes([1; 32]),
+            network,
+        }
+    }
+
+    fn public(secret: [u8; 32]) -> [u8; 32] {
+        x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from(secret)).to_bytes()
+    }
+
+    fn start(context: &Context<'_>) -> (Initiator, Vec<u8>) {
+        Initiator::start(context, &public(SECRET), &[2; 32]).unwrap()
+    }
+
+    #[test]
+    fn both_ends_derive_the_same_fresh_keys() {
+        let network = network();
+        let context = context(&network);
+        let (initiator, request) = start(&context);
+        assert_eq!(request.len(), REQUEST_BYTES);
+        let (reply, relay) = Responder::read(&context, &SECRET, &request, &[3; 32]).unwrap().reply().unwrap();
+        assert_eq!(reply.len(), REPLY_BYTES);
+        let client = initiator.finish(&reply).unwrap();
+        assert_eq!(*client, *relay);
+
+        let (_, again) = Responder::read(&context, &SECRET, &request, &[4; 32]).unwrap().reply().unwrap();
+        assert_ne!(*again, *relay, "the relay's seed matters");
+        let (other, _) = Initiator::start(&context, &public(SECRET), &[9; 32]).unwrap();
+        assert!(other.finish(&reply).is_err(), "the client's seed matters");
+    }
+
+    #[test]
+    fn the_same_seed_makes_the_same_bytes() {
+        let network = network();
+        assert_eq!(start(&context(&network)).1, start(&context(&network)).1);
+    }
+
+    #[test]
+    fn every_part_of_the_context_is_bound() {
+        let (ours, other) = (network(), NetworkId::from_name("another"));
+        let base = context(&ours);
+        let (_, request) = start(&base);
+        assert!(Responder::read(&base, &SECRET, &request, &[3; 32]).is_ok());
+        for wrong in [
+            Context { suite: 0, ..base },
+            Context { epoch: base.epoch.next(), ..base },
+            Context { relay: NodeId::from_bytes([2; 32]), ..base },
+            Context { network: &other, ..base },
+        ] {
+            assert!(Responder::read(&wrong, &SECRET, &request, &[3; 32]).is_err(), "{wrong:?}");
+            let (_, wrong_request) = start(&wrong);
+            assert!(Responder::read(&base, &SECRET, &wrong_request, &[3; 32]).is_err(), "{wrong:?}");
+        }
+        assert!(Responder::read(&base, &[12; 32], &request, &[3; 32]).is_err(), "another relay key");
+    }
+
+    #[test]
+    fn a_classical_relay_cannot_answer() {
+        let network = network();
+        let context = context(&network);
+        let (initiator, request) = start(&context);
+        let reply = Responder::read(&context, &SECRET, &request, &[3; 32]).unwrap().reply_with_zero_psk();
+        assert_eq!(initiator.finish(&reply).err(), Some(HandshakeError));
+    }
+
+    #[test]
+    fn a_changed_byte_anywhere_fails() {
+        let network = network();
+        let context = context(&network);
+        let (_, request) = start(&context);
+        for offset in [0, 31, 32, 600, 1215, 1216, 1231] {
+            let mut changed = request.clone();
+            changed[offset] ^= 1;
+            assert!(Responder::read(&context, &SECRET, &changed, &[3; 32]).is_err(), "request {offset}");
+        }
+        let (reply, _) = Responder::read(&context, &SECRET, &request, &[3; 32]).unwrap().reply().unwrap();
+        for offset in [0, 500, 1087, 1088, 1119, 1120, 1135] {
+            let mut changed = reply.clone();
+            changed[offset] ^= 1;
+            assert!(start(&context).0.finish(&changed).is_err(), "reply {offset}");
+        }
+        for len in [0, 1, REPLY_BYTES - 1] {
+            assert!(start(&context).0.finish(&reply[..len]).is_err());
+        }
+        assert!(start(&context).0.finish(&[&reply[..], &[0]].concat()).is_err());
+    }
+}

@@ -1,0 +1,461 @@
+//! The protocol machine: circuits of this node and of others, without I/O.
+
+mod client;
+mod links;
+mod relay;
+mod streams;
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use nonos_identity::{Epoch, NodeId, Timestamp};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+use crate::cell::{BODY_BYTES, Body, CELL_BYTES, Cell, CellError, Command, DestroyReason};
+use crate::circuit::{Closed, LocalCircuitId, Payment, StreamId};
+use crate::config::{Config, ConfigError};
+use crate::epoch::EpochKeys;
+use crate::machine::client::Client;
+use crate::machine::links::{Link, Side};
+use crate::machine::relay::Relay;
+use crate::message::{Kind, Message};
+use crate::mux::Mux;
+
+pub use crate::machine::streams::StreamRead;
+
+/// A link of this node; the driver numbers them and uses no number twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// What the world tells the machine.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Input {
+    /// A link is open, authenticated as `peer`.
+    LinkUp {
+        /// Its number.
+        link: LinkId,
+        /// The node at the other end.
+        peer: NodeId,
+        /// Whether this node opened it.
+        opened: bool,
+    },
+    /// The link asked for by [`Output::OpenLink`] cannot be had.
+    LinkFailed {
+        /// The node asked for.
+        peer: NodeId,
+    },
+    /// A link is gone.
+    LinkDown {
+        /// Its number.
+        link: LinkId,
+    },
+    /// Whole cells arrived.
+    Cells {
+        /// The link.
+        link: LinkId,
+        /// A multiple of 1024 bytes, at least one cell.
+        bytes: Vec<u8>,
+    },
+    /// The driver has written one [`Output::Cells`] and returns its buffer.
+    Sent {
+        /// The link.
+        link: LinkId,
+        /// The buffer, for reuse.
+        buffer: Vec<u8>,
+    },
+    /// Time passed: [`Machine::deadline`] is reached.
+    Tick,
+}
+
+/// What the machine wants, or tells.
+#[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Output {
+    /// Open a link; answer with [`Input::LinkUp`] or [`Input::LinkFailed`].
+    OpenLink {
+        /// The node to reach.
+        relay: NodeId,
+    },
+    /// Close a link whose other end breaks the protocol, or that exceeds the limit.
+    CloseLink {
+        /// The link; the machine has forgotten it.
+        link: LinkId,
+    },
+    /// Write cells; answer with [`Input::Sent`]. At most two are outstanding per link.
+    Cells {
+        /// The link.
+        link: LinkId,
+        /// Whole cells.
+        bytes: Vec<u8>,
+    },
+    /// An own circuit is complete.
+    Built {
+        /// The circuit.
+        circuit: LocalCircuitId,
+    },
+    /// A circuit is gone, with all its streams.
+    Closed {
+        /// The circuit.
+        circuit: LocalCircuitId,
+        /// Why.
+        closed: Closed,
+        /// Cells this node carried for it, both directions.
+        cells: u64,
+    },
+    /// A client opens a stream: answer with [`Machine::accept`] or [`Machine::refuse`].
+    Offered {
+        /// The stream.
+        stream: StreamId,
+        /// The port it asks for.
+        port: u16,
+    },
+    /// A stream opened here is open.
+    Opened {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// A stream opened here is refused, or not answered in time.
+    Refused {
+        /// The stream.
+        stream: StreamId,
+        /// Nobody answered.
+        timeout: bool,
+    },
+    /// A stream has bytes, or its end, to read.
+    Readable {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// A stream that could not send may try again.
+    Writable {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// A stream broke; bytes may be missing.
+    Reset {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// The other end reads no more; what it sent before can still be read.
+    Stopped {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// A client paid this node.
+    Paid(Payment),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Keys come and go.
+    Keys,
+    /// The circuit's epoch and grace are over.
+    Expiry(LocalCircuitId),
+    /// A handshake takes too long.
+    Hop(LocalCircuitId),
+    /// A stream is not answered.
+    Stream(StreamId),
+}
+
+enum Circuit {
+    Client(Box<Client>),
+    Relay(Box<Relay>),
+}
+
+/// The circuits of a node: as client, as relay and as destination.
+///
+/// `now` is the time since 1970-01-01T00:00:00Z, whole seconds suffice; a `now` that goes back
+/// counts as no time passed. After each call, take outputs until [`Self::poll`] has none; calling
+/// again before that is safe. Streams move bytes through [`Self::write`] and [`Self::read`] rather
+/// than through inputs and outputs, so that a byte is copied once and the window is visible to
+/// the caller.
+pub struct Machine {
+    config: Config,
+    keys: EpochKeys,
+    rng: ChaCha20Rng,
+    now: Duration,
+    links: BTreeMap<LinkId, Link>,
+    peers: BTreeMap<NodeId, LinkId>,
+    opening: BTreeMap<NodeId, Vec<LocalCircuitId>>,
+    circuits: BTreeMap<LocalCircuitId, Circuit>,
+    next_circuit: u64,
+    timers: BTreeSet<(Duration, Timer)>,
+    /// Links with queued cells and a free buffer.
+    ready: VecDeque<LinkId>,
+    outputs: VecDeque<Output>,
+    spare: Vec<Vec<u8>>,
+    writable: Vec<u16>,
+    #[cfg(any(test, feature = "testing"))]
+    opened_messages: Vec<Vec<u8>>,
+}
+
+impl Machine {
+    /// A machine with its keys; `seed` is fresh randomness.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the limits do not work together.
+    pub fn new(config: Config, keys: EpochKeys, now: Duration, seed: [u8; 32]) -> Result<Self, ConfigError> {
+        config.limits.check()?;
+        let mut machine = Self {
+            config,
+            keys,
+            rng: ChaCha20Rng::from_seed(seed),
+            now,
+            links: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            circuits: BTreeMap::new(),
+            next_circuit: 1,
+            timers: BTreeSet::new(),
+            ready: VecDeque::new(),
+            outputs: VecDeque::new(),
+            spare: Vec::new(),
+            writable: Vec::new(),
+            #[cfg(any(test, feature = "testing"))]
+            opened_messages: Vec::new(),
+        };
+        machine.renew_keys();
+        Ok(machine)
+    }
+
+    /// Takes an input.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        self.set_time(now);
+        match input {
+            Input::LinkUp { link, peer, opened } => self.link_up(link, peer, opened),
+            Input::LinkFailed { peer } => self.link_failed(peer),
+            Input::LinkDown { link } => self.link_down(link),
+            Input::Cells { link, bytes } => self.cells(link, bytes),
+            Input::Sent { link, buffer } => self.sent(link, buffer),
+            Input::Tick => {}
+        }
+    }
+
+    /// The next output.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front().or_else(|| self.next_cells())
+    }
+
+    /// When [`Input::Tick`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.timers.first().map(|&(at, _)| at)
+    }
+
+    /// This node's public onion key of an epoch, if it holds the secret.
+    #[must_use]
+    pub fn onion_key(&self, epoch: Epoch) -> Option<[u8; 32]> {
+        self.keys.onion_key(epoch)
+    }
+
+    /// A counter of the cells of an own circuit, both directions; it goes on counting by itself.
+    #[must_use]
+    pub fn cell_counter(&self, circuit: LocalCircuitId) -> Option<Arc<AtomicU64>> {
+        match self.circuits.get(&circuit) {
+            Some(Circuit::Client(client)) => Some(Arc::clone(&client.cells)),
+            _ => None,
+        }
+    }
+
+    /// Every message this node has opened as a hop: all that it read beyond headers.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn opened_messages(&self) -> &[Vec<u8>] {
+        &self.opened_messages
+    }
+
+    fn set_time(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        while let Some(&(at, timer)) = self.timers.first() {
+            if at > self.now {
+                break;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Keys => self.renew_keys(),
+                Timer::Expiry(circuit) => self.expire(circuit),
+                Timer::Hop(circuit) => self.hop_timed_out(circuit),
+                Timer::Stream(stream) => self.stream_timed_out(stream),
+            }
+        }
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_secs(self.now.as_secs())
+    }
+
+    fn renew_keys(&mut self) {
+        let (wall, grace) = (self.wall(), self.config.limits.epoch_grace);
+        self.keys.advance(wall, grace);
+        let epoch = Epoch::at(wall);
+        // The end of the previous epoch's grace, or the next epoch.
+        let wipe = epoch.start().saturating_add(grace);
+        let at = if wall < wipe { wipe.min(epoch.end()) } else { epoch.end() };
+        self.timers.insert((Duration::from_secs(at.as_secs()), Timer::Keys));
+    }
+
+    /// When circuits of an epoch die.
+    fn expiry_of(&self, epoch: Epoch) -> Duration {
+        Duration::from_secs(epoch.end().saturating_add(self.config.limits.epoch_grace).as_secs())
+    }
+
+    fn draw_seed(&mut self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        seed
+    }
+
+    fn new_circuit_id(&mut self) -> LocalCircuitId {
+        let id = LocalCircuitId(self.next_circuit);
+        self.next_circuit += 1;
+        id
+    }
+
+    fn cells(&mut self, link: LinkId, mut bytes: Vec<u8>) {
+        let (cells, rest) = bytes.as_chunks_mut::<CELL_BYTES>();
+        let mut fault = !rest.is_empty();
+        for cell in cells {
+            if self.cell(link, cell).is_err() {
+                fault = true;
+                break;
+            }
+        }
+        if fault && self.links.contains_key(&link) {
+            self.link_down(link);
+            self.outputs.push_back(Output::CloseLink { link });
+        }
+        self.recycle(bytes);
+    }
+
+    fn cell(&mut self, link: LinkId, bytes: &mut [u8; CELL_BYTES]) -> Result<(), CellError> {
+        let cell = Cell::parse(bytes)?;
+        let Some(entry) = self.links.get(&link) else { return Ok(()) };
+        let route = entry.routes.get(&cell.circuit).map(|route| (route.circuit, route.side));
+        match (cell.command, route) {
+            (Command::Create, _) => self.on_create(link, cell.circuit, route, cell.body),
+            // What arrives for a circuit that is gone was on its way when it went.
+            (_, None) => Ok(()),
+            (Command::Relay, Some((circuit, side))) => {
+                self.on_relay(circuit, side, cell.body);
+                Ok(())
+            }
+            (Command::Created, Some((circuit, side))) => self.on_created(circuit, side, cell.body),
+            (Command::Destroy, Some((circuit, side))) => self.on_destroy(circuit, side, cell.body),
+        }
+    }
+
+    fn on_relay(&mut self, circuit: LocalCircuitId, side: Side, body: &mut Body) {
+        match self.circuits.get_mut(&circuit) {
+            Some(Circuit::Relay(_)) => self.relay_cell(circuit, side, body),
+            Some(Circuit::Client(_)) => self.client_cell(circuit, body),
+            None => {}
+        }
+    }
+
+    fn on_created(&mut self, circuit: LocalCircuitId, side: Side, body: &Body) -> Result<(), CellError> {
+        match self.circuits.get_mut(&circuit) {
+            Some(Circuit::Relay(_)) if side == Side::Next => self.relay_created(circuit, body),
+            Some(Circuit::Client(_)) => self.client_created(circuit, body),
+            _ => Err(CellError),
+        }
+    }
+
+    fn on_destroy(&mut self, circuit: LocalCircuitId, side: Side, body: &Body) -> Result<(), CellError> {
+        let reason = crate::cell::read_reason(body)?;
+        self.side_lost(circuit, side, reason);
+        Ok(())
+    }
+
+    /// A circuit cannot go on to one side: a DESTROY came from there, or the link is gone.
+    fn side_lost(&mut self, circuit: LocalCircuitId, side: Side, reason: DestroyReason) {
+        match (self.circuits.get(&circuit), side) {
+            (Some(Circuit::Relay(_)), Side::Prev) => self.close_relay(circuit, reason, false, true),
+            (Some(Circuit::Relay(_)), Side::Next) => self.truncate(circuit, reason),
+            (Some(Circuit::Client(_)), _) => {
+                self.close_client(circuit, Closed { reason, blamed: Some(0) }, false);
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn expire(&mut self, circuit: LocalCircuitId) {
+        let reason = DestroyReason::Expired;
+        match self.circuits.get(&circuit) {
+            Some(Circuit::Relay(_)) => self.close_relay(circuit, reason, true, true),
+            Some(Circuit::Client(_)) => self.close_client(circuit, Closed { reason, blamed: None }, true),
+            None => {}
+        }
+    }
+
+    fn hop_timed_out(&mut self, circuit: LocalCircuitId) {
+        let reason = DestroyReason::Timeout;
+        match self.circuits.get(&circuit) {
+            Some(Circuit::Relay(relay)) if relay.layer.is_some() => self.truncate(circuit, reason),
+            Some(Circuit::Relay(_)) => self.close_relay(circuit, reason, true, true),
+            Some(Circuit::Client(client)) => {
+                let blamed = Some(client.layers.len());
+                self.close_client(circuit, Closed { reason, blamed }, true);
+            }
+            None => {}
+        }
+    }
+
+    /// Ends a circuit because of what came over it, towards both sides.
+    fn fail(&mut self, circuit: LocalCircuitId, reason: DestroyReason, blamed: Option<usize>) {
+        match self.circuits.get(&circuit) {
+            Some(Circuit::Relay(_)) => self.close_relay(circuit, reason, true, true),
+            Some(Circuit::Client(_)) => self.close_client(circuit, Closed { reason, blamed }, true),
+            None => {}
+        }
+    }
+
+    /// Makes a cell of this node's own: as a client for hop `hop`, else for the client. Yields the
+    /// tag that the other end will echo, or `None` if the circuit is gone.
+    fn originate(&mut self, circuit: LocalCircuitId, hop: usize, message: Message<'_>) -> Option<[u8; 16]> {
+        let mut body = [0; BODY_BYTES];
+        message.write(&mut body);
+        let (tag, link, id) = match self.circuits.get_mut(&circuit)? {
+            Circuit::Client(client) => client.originate(hop, &mut body)?,
+            Circuit::Relay(relay) => relay.originate(&mut body)?,
+        };
+        self.push(circuit, link, id, Command::Relay, &body).then_some(tag)
+    }
+
+    fn mux(&mut self, circuit: LocalCircuitId) -> Option<&mut Mux> {
+        match self.circuits.get_mut(&circuit)? {
+            Circuit::Client(client) => Some(&mut client.mux),
+            Circuit::Relay(relay) => Some(&mut relay.mux),
+        }
+    }
+
+    /// The hop that streams end at, as this node originates for it.
+    fn last_hop(&self, circuit: LocalCircuitId) -> usize {
+        match self.circuits.get(&circuit) {
+            Some(Circuit::Client(client)) => client.layers.len().saturating_sub(1),
+            _ => 0,
+        }
+    }
+
+    /// Sends a message longer than a cell in fragments.
+    fn originate_all(&mut self, circuit: LocalCircuitId, hop: usize, kind: Kind, data: &[u8]) {
+        let chunks = data.chunks(crate::message::DATA_BYTES);
+        let count = chunks.len();
+        for (i, data) in chunks.enumerate() {
+            self.originate(circuit, hop, Message { stream: 0, kind, more: i + 1 < count, data });
+        }
+    }
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine")
+            .field("links", &self.links.len())
+            .field("circuits", &self.circuits.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,265 @@
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nonos_identity::{Epoch, NodeId};
+
+use super::links::Side;
+use super::relay::{CREATE_BYTES, create_message};
+use super::{Circuit, LinkId, Machine, Output, Timer};
+use crate::cell::{Assembler, Body, CellError, Command, DestroyReason, Fragment};
+use crate::cgo::{ClientLayer, Tag};
+use crate::circuit::{BuildError, Closed, LocalCircuitId, MAX_PAYMENT_BYTES, PayError};
+use crate::descriptor::RelayDescriptor;
+use crate::handshake::{Context, Initiator, REPLY_BYTES, SUITE_HYBRID};
+use crate::message::{Kind, Message};
+use crate::mux::Mux;
+
+/// A circuit of this node's own.
+pub(super) struct Client {
+    /// The link and id of the first hop, once its link is open.
+    pub(super) route: Option<(LinkId, u32)>,
+    path: Vec<(NodeId, [u8; 32])>,
+    epoch: Epoch,
+    /// One per hop that is built.
+    pub(super) layers: Vec<ClientLayer<{ crate::cell::BODY_BYTES }>>,
+    handshake: Option<Initiator>,
+    assembler: Assembler,
+    pub(super) mux: Mux,
+    pub(super) cells: Arc<AtomicU64>,
+    hop_deadline: Option<Duration>,
+    expiry: Duration,
+}
+
+impl Client {
+    pub(super) const fn is_built(&self) -> bool {
+        self.layers.len() == self.path.len()
+    }
+
+    pub(super) fn originate(&mut self, hop: usize, body: &mut Body) -> Option<(Tag, LinkId, u32)> {
+        let (link, id) = self.route?;
+        let (target, before) = self.layers.get_mut(..=hop)?.split_last_mut()?;
+        let tag = target.originate(Command::Relay as u8, body);
+        for layer in before.iter_mut().rev() {
+            layer.outward(Command::Relay as u8, body);
+        }
+        self.cells.fetch_add(1, Ordering::Relaxed);
+        Some((tag, link, id))
+    }
+
+    /// Removes the layers of a received cell; yields the hop that made it and the tag.
+    fn inward(&mut self, body: &mut Body) -> Option<(usize, Tag)> {
+        self.cells.fetch_add(1, Ordering::Relaxed);
+        self.layers
+            .iter_mut()
+            .enumerate()
+            .find_map(|(hop, layer)| layer.inward(Command::Relay as u8, body).map(|tag| (hop, tag)))
+    }
+}
+
+impl Machine {
+    /// Starts to build a circuit through `path`: the relays in order, the destination last.
+    /// [`Output::Built`] or [`Output::Closed`] follows.
+    ///
+    /// # Errors
+    /// [`BuildError::Path`] and [`BuildError::Circuits`].
+    pub fn build(&mut self, now: Duration, path: &[RelayDescriptor]) -> Result<LocalCircuitId, BuildError> {
+        self.set_time(now);
+        let distinct: BTreeSet<NodeId> = path.iter().map(|hop| hop.relay).collect();
+        let first = path.first().ok_or(BuildError::Path)?;
+        let expiry = self.expiry_of(first.epoch);
+        if path.len() > self.config.limits.hops
+            || distinct.len() != path.len()
+            || distinct.contains(&self.config.node)
+            || path.iter().any(|hop| hop.epoch != first.epoch)
+            || expiry <= self.now
+        {
+            return Err(BuildError::Path);
+        }
+        if self.circuits.len() >= self.config.limits.circuits {
+            return Err(BuildError::Circuits);
+        }
+        let circuit = self.new_circuit_id();
+        let client = Client {
+            route: None,
+            path: path.iter().map(|hop| (hop.relay, hop.onion_key)).collect(),
+            epoch: first.epoch,
+            layers: Vec::with_capacity(path.len()),
+            handshake: None,
+            assembler: Assembler::default(),
+            mux: Mux::new(&self.config.limits),
+            cells: Arc::new(AtomicU64::new(0)),
+            hop_deadline: None,
+            expiry,
+        };
+        self.circuits.insert(circuit, Circuit::Client(Box::new(client)));
+        self.timers.insert((expiry, Timer::Expiry(circuit)));
+        self.arm_hop_timer(circuit);
+        if let Some(link) = self.link_to(first.relay, circuit) {
+            self.client_first_hop(circuit, link);
+        }
+        Ok(circuit)
+    }
+
+    /// Closes a circuit of this node's own. [`Output::Closed`] follows.
+    pub fn close(&mut self, now: Duration, circuit: LocalCircuitId) {
+        self.set_time(now);
+        if matches!(self.circuits.get(&circuit), Some(Circuit::Client(_))) {
+            let closed = Closed { reason: DestroyReason::Finished, blamed: None };
+            self.close_client(circuit, closed, true);
+        }
+    }
+
+    /// Sends a payment to a hop of an own circuit.
+    ///
+    /// # Errors
+    /// [`PayError`]; a circuit that is gone counts as finished.
+    pub fn pay(
+        &mut self,
+        now: Duration,
+        circuit: LocalCircuitId,
+        hop: usize,
+        bytes: &[u8],
+    ) -> Result<(), PayError> {
+        self.set_time(now);
+        if bytes.len() > MAX_PAYMENT_BYTES {
+            return Err(PayError::TooLong(bytes.len()));
+        }
+        let gone = PayError::Closed(Closed { reason: DestroyReason::Finished, blamed: None });
+        let Some(Circuit::Client(client)) = self.circuits.get(&circuit) else { return Err(gone) };
+        if hop >= client.layers.len() {
+            return Err(PayError::NoSuchHop(hop));
+        }
+        let message = Message { stream: 0, kind: Kind::Pay, more: false, data: bytes };
+        self.originate(circuit, hop, message).map(|_| ()).ok_or(gone)
+    }
+
+    fn client(&mut self, circuit: LocalCircuitId) -> Option<&mut Client> {
+        match self.circuits.get_mut(&circuit)? {
+            Circuit::Client(client) => Some(client),
+            Circuit::Relay(_) => None,
+        }
+    }
+
+    fn arm_hop_timer(&mut self, circuit: LocalCircuitId) {
+        let at = self.now + self.config.limits.hop_timeout;
+        let Some(client) = self.client(circuit) else { return };
+        if let Some(old) = client.hop_deadline.replace(at) {
+            self.timers.remove(&(old, Timer::Hop(circuit)));
+        }
+        self.timers.insert((at, Timer::Hop(circuit)));
+    }
+
+    /// The CREATE message for the next hop of a circuit; keeps the initiator.
+    fn next_create(&mut self, circuit: LocalCircuitId) -> Option<(NodeId, Vec<u8>)> {
+        let seed = self.draw_seed();
+        let network = self.config.network;
+        let client = self.client(circuit)?;
+        let &(relay, onion_key) = client.path.get(client.layers.len())?;
+        let context = Context { suite: SUITE_HYBRID, epoch: client.epoch, relay, network: &network };
+        let (initiator, request) = Initiator::start(&context, &onion_key, &seed).ok()?;
+        client.handshake = Some(initiator);
+        Some((relay, create_message(&context, &request)))
+    }
+
+    pub(super) fn client_first_hop(&mut self, circuit: LocalCircuitId, link: LinkId) {
+        let Some((_, message)) = self.next_create(circuit) else {
+            return self.fail(circuit, DestroyReason::Handshake, Some(0));
+        };
+        let Some(id) = self.send_create(circuit, link, Side::Next, &message) else {
+            return self.fail(circuit, DestroyReason::LinkLost, Some(0));
+        };
+        if let Some(client) = self.client(circuit) {
+            client.route = Some((link, id));
+        }
+    }
+
+    pub(super) fn client_created(&mut self, circuit: LocalCircuitId, body: &Body) -> Result<(), CellError> {
+        let fragment = Fragment::read(body)?;
+        let Some(client) = self.client(circuit) else { return Ok(()) };
+        if !client.layers.is_empty() {
+            return Err(CellError);
+        }
+        if let Some(reply) = client.assembler.push(fragment.more, fragment.data, REPLY_BYTES)? {
+            self.client_reply(circuit, &reply);
+        }
+        Ok(())
+    }
+
+    /// Takes the relay's half of a handshake and goes on to the next hop.
+    fn client_reply(&mut self, circuit: LocalCircuitId, reply: &[u8]) {
+        let Some(client) = self.client(circuit) else { return };
+        let hop = client.layers.len();
+        let seed = client.handshake.take().and_then(|handshake| handshake.finish(reply).ok());
+        let Some(seed) = seed else {
+            return self.fail(circuit, DestroyReason::Handshake, Some(hop));
+        };
+        client.layers.push(ClientLayer::new(&seed));
+        if client.is_built() {
+            if let Some(at) = client.hop_deadline.take() {
+                self.timers.remove(&(at, Timer::Hop(circuit)));
+            }
+            self.outputs.push_back(Output::Built { circuit });
+            return;
+        }
+        self.arm_hop_timer(circuit);
+        let Some((relay, create)) = self.next_create(circuit) else {
+            return self.fail(circuit, DestroyReason::Handshake, Some(hop + 1));
+        };
+        debug_assert_eq!(create.len(), CREATE_BYTES);
+        let extend = [relay.as_bytes(), &create[..]].concat();
+        self.originate_all(circuit, hop, Kind::Extend, &extend);
+    }
+
+    pub(super) fn client_cell(&mut self, circuit: LocalCircuitId, body: &mut Body) {
+        let Some(client) = self.client(circuit) else { return };
+        let Some((hop, tag)) = client.inward(body) else {
+            return self.fail(circuit, DestroyReason::Integrity, None);
+        };
+        let (built, last) = (client.is_built(), hop + 1 == client.layers.len());
+        let protocol = DestroyReason::Protocol;
+        let Ok(message) = Message::read(body) else { return self.fail(circuit, protocol, Some(hop)) };
+        match message.kind {
+            Kind::Truncated if hop + 1 < client.path.len() => {
+                let &[reason] = message.data else { return self.fail(circuit, protocol, Some(hop)) };
+                self.fail(circuit, DestroyReason::from_byte(reason), Some(hop + 1));
+            }
+            Kind::Extended if last && !built && client.handshake.is_some() => {
+                match client.assembler.push(message.more, message.data, REPLY_BYTES) {
+                    Ok(Some(reply)) => self.client_reply(circuit, &reply),
+                    Ok(None) => {}
+                    Err(CellError) => self.fail(circuit, protocol, Some(hop)),
+                }
+            }
+            Kind::Connected | Kind::Data | Kind::End | Kind::Sendme if last && built => {
+                self.stream_message(circuit, message, tag, hop);
+            }
+            _ => self.fail(circuit, protocol, Some(hop)),
+        }
+    }
+
+    /// Forgets an own circuit and says why; tells the first hop if `tell`.
+    pub(super) fn close_client(&mut self, circuit: LocalCircuitId, closed: Closed, tell: bool) {
+        let Some(Circuit::Client(client)) = self.circuits.remove(&circuit) else { return };
+        self.timers.remove(&(client.expiry, Timer::Expiry(circuit)));
+        if let Some(at) = client.hop_deadline {
+            self.timers.remove(&(at, Timer::Hop(circuit)));
+        }
+        match (client.route, client.path.first()) {
+            // The relays learn that it is over, not why.
+            (Some((link, id)), _) => self.drop_route(link, id, DestroyReason::Finished, tell),
+            (None, Some((relay, _))) => self.stop_waiting(*relay, circuit),
+            (None, None) => {}
+        }
+        let cells = client.cells.load(Ordering::Relaxed);
+        self.outputs.push_back(Output::Closed { circuit, closed, cells });
+    }
+
+    /// Takes a circuit from those that wait for a link.
+    pub(super) fn stop_waiting(&mut self, relay: NodeId, circuit: LocalCircuitId) {
+        if let Some(waiting) = self.opening.get_mut(&relay) {
+            waiting.retain(|&other| other != circuit);
+        }
+    }
+}

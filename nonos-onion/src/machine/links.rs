@@ -1,0 +1,292 @@
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use nonos_identity::NodeId;
+use rand_chacha::rand_core::Rng as _;
+
+use super::{Circuit, Input, LinkId, Machine, Output};
+use crate::cell::{self, BODY_BYTES, Body, CELL_BYTES, Command, DestroyReason, Fragment};
+use crate::circuit::{Closed, LocalCircuitId};
+
+/// Cells coalesced into one write: 32 KiB, beyond which syscalls no longer count.
+const BUFFER_BYTES: usize = 32 * CELL_BYTES;
+/// Buffers a driver may hold per link: one in the socket, one behind it.
+const BUFFERS_IN_FLIGHT: u32 = 2;
+/// Spare buffers kept for reuse.
+const SPARE_BUFFERS: usize = 64;
+/// Answers to refused CREATEs stop while this many buffers are queued, against a neighbour that
+/// asks and never reads.
+const REFUSAL_QUEUE_BUFFERS: usize = 64;
+/// The high bit of a circuit id: made by the end that opened the link.
+const OPENER_BIT: u32 = 1 << 31;
+
+/// Which neighbour of a circuit a link leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Towards the client.
+    Prev,
+    /// Away from it.
+    Next,
+}
+
+/// What a circuit id of a link stands for.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) circuit: LocalCircuitId,
+    pub(super) side: Side,
+    /// Cells queued for the link.
+    pub(super) queued: u32,
+}
+
+pub(super) struct Link {
+    pub(super) peer: NodeId,
+    opened: bool,
+    pub(super) routes: BTreeMap<u32, Route>,
+    /// Circuits that the peer created over it.
+    pub(super) created: usize,
+    queue: VecDeque<Vec<u8>>,
+    in_flight: u32,
+    scheduled: bool,
+    /// CREATE tokens in billionths, and when they were counted.
+    tokens: u128,
+    counted: Duration,
+}
+
+impl Link {
+    /// Whether the id is one that the peer may choose.
+    pub(super) const fn is_peers(&self, id: u32) -> bool {
+        (id & OPENER_BIT != 0) != self.opened
+    }
+
+    /// Takes a token for one CREATE.
+    pub(super) fn take_token(&mut self, now: Duration, per_second: u32, burst: u32) -> bool {
+        const ONE: u128 = 1_000_000_000;
+        let since = now.saturating_sub(self.counted);
+        self.counted = now;
+        self.tokens = (self.tokens + since.as_nanos() * u128::from(per_second)).min(u128::from(burst) * ONE);
+        match self.tokens.checked_sub(ONE) {
+            Some(rest) => {
+                self.tokens = rest;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Machine {
+    pub(super) fn link_up(&mut self, id: LinkId, peer: NodeId, opened: bool) {
+        if self.links.len() >= self.config.limits.links || self.links.contains_key(&id) {
+            self.outputs.push_back(Output::CloseLink { link: id });
+            if opened {
+                self.link_failed(peer);
+            }
+            return;
+        }
+        let link = Link {
+            peer,
+            opened,
+            routes: BTreeMap::new(),
+            created: 0,
+            queue: VecDeque::new(),
+            in_flight: 0,
+            scheduled: false,
+            tokens: u128::from(self.config.limits.create_burst) * 1_000_000_000,
+            counted: self.now,
+        };
+        self.links.insert(id, link);
+        self.peers.insert(peer, id);
+        for circuit in self.opening.remove(&peer).unwrap_or_default() {
+            match self.circuits.get(&circuit) {
+                Some(Circuit::Client(_)) => self.client_first_hop(circuit, id),
+                Some(Circuit::Relay(_)) => self.relay_next_hop(circuit, id),
+                None => {}
+            }
+        }
+    }
+
+    pub(super) fn link_failed(&mut self, peer: NodeId) {
+        let reason = DestroyReason::Unreachable;
+        for circuit in self.opening.remove(&peer).unwrap_or_default() {
+            match self.circuits.get(&circuit) {
+                Some(Circuit::Client(_)) => {
+                    self.close_client(circuit, Closed { reason, blamed: Some(0) }, false);
+                }
+                Some(Circuit::Relay(_)) => self.truncate(circuit, reason),
+                None => {}
+            }
+        }
+    }
+
+    pub(super) fn link_down(&mut self, id: LinkId) {
+        let Some(link) = self.links.remove(&id) else { return };
+        if self.peers.get(&link.peer) == Some(&id) {
+            let other = self.links.iter().find(|(_, other)| other.peer == link.peer).map(|(&id, _)| id);
+            match other {
+                Some(other) => self.peers.insert(link.peer, other),
+                None => self.peers.remove(&link.peer),
+            };
+        }
+        for route in link.routes.into_values() {
+            self.side_lost(route.circuit, route.side, DestroyReason::LinkLost);
+        }
+    }
+
+    pub(super) fn sent(&mut self, id: LinkId, buffer: Vec<u8>) {
+        self.recycle(buffer);
+        if let Some(link) = self.links.get_mut(&id) {
+            link.in_flight = link.in_flight.saturating_sub(1);
+        }
+        self.schedule(id);
+    }
+
+    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS && buffer.capacity() >= BUFFER_BYTES {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// The next buffer of the next link that can take one.
+    pub(super) fn next_cells(&mut self) -> Option<Output> {
+        while let Some(id) = self.ready.pop_front() {
+            let Some(link) = self.links.get_mut(&id) else { continue };
+            link.scheduled = false;
+            let Some(bytes) = link.queue.pop_front() else { continue };
+            for cell in bytes.as_chunks::<CELL_BYTES>().0 {
+                if let Some(route) = link.routes.get_mut(&cell::circuit_of(cell)) {
+                    route.queued = route.queued.saturating_sub(1);
+                }
+            }
+            link.in_flight += 1;
+            self.schedule(id);
+            return Some(Output::Cells { link: id, bytes });
+        }
+        None
+    }
+
+    /// A link to a peer, or `None` after asking for one on behalf of the circuit.
+    pub(super) fn link_to(&mut self, peer: NodeId, circuit: LocalCircuitId) -> Option<LinkId> {
+        if let Some(&link) = self.peers.get(&peer) {
+            return Some(link);
+        }
+        let waiting = self.opening.entry(peer).or_default();
+        if waiting.is_empty() {
+            self.outputs.push_back(Output::OpenLink { relay: peer });
+        }
+        waiting.push(circuit);
+        None
+    }
+
+    /// Sends a CREATE under a fresh circuit id; yields the id, or `None` if the link is gone.
+    pub(super) fn send_create(
+        &mut self,
+        circuit: LocalCircuitId,
+        link: LinkId,
+        side: Side,
+        message: &[u8],
+    ) -> Option<u32> {
+        let entry = self.links.get_mut(&link)?;
+        let bit = if entry.opened { OPENER_BIT } else { 0 };
+        let id = loop {
+            let id = (self.rng.next_u32() & !OPENER_BIT) | bit;
+            if id != 0 && !entry.routes.contains_key(&id) {
+                break id;
+            }
+        };
+        entry.routes.insert(id, Route { circuit, side, queued: 0 });
+        self.send_fragments(circuit, link, id, Command::Create, message);
+        Some(id)
+    }
+
+    pub(super) fn send_fragments(
+        &mut self,
+        circuit: LocalCircuitId,
+        link: LinkId,
+        id: u32,
+        command: Command,
+        message: &[u8],
+    ) {
+        let mut body = [0; BODY_BYTES];
+        for fragment in Fragment::of(message) {
+            fragment.write(&mut body);
+            self.push(circuit, link, id, command, &body);
+        }
+    }
+
+    /// Queues a cell. A circuit with more cells than any honest window allows ends instead, and
+    /// this yields `false`.
+    pub(super) fn push(
+        &mut self,
+        circuit: LocalCircuitId,
+        link: LinkId,
+        id: u32,
+        command: Command,
+        body: &Body,
+    ) -> bool {
+        let limit = self.config.limits.circuit_queue_cells;
+        let Some(entry) = self.links.get_mut(&link) else { return false };
+        let Some(route) = entry.routes.get_mut(&id) else { return false };
+        if route.queued >= limit {
+            self.fail(circuit, DestroyReason::Queue, None);
+            return false;
+        }
+        route.queued += 1;
+        self.enqueue(link, id, command, body);
+        true
+    }
+
+    /// Ends a circuit id of a link: tells the peer if `tell`, and forgets the route.
+    pub(super) fn drop_route(&mut self, link: LinkId, id: u32, reason: DestroyReason, tell: bool) {
+        let Some(entry) = self.links.get_mut(&link) else { return };
+        let theirs = entry.is_peers(id);
+        if entry.routes.remove(&id).is_none() {
+            return;
+        }
+        if theirs {
+            entry.created = entry.created.saturating_sub(1);
+        }
+        if tell {
+            self.send_destroy(link, id, reason);
+        }
+    }
+
+    /// Answers a CREATE that gets no circuit.
+    pub(super) fn refuse_create(&mut self, link: LinkId, id: u32, reason: DestroyReason) {
+        if self.links.get(&link).is_some_and(|link| link.queue.len() < REFUSAL_QUEUE_BUFFERS) {
+            self.send_destroy(link, id, reason);
+        }
+    }
+
+    fn send_destroy(&mut self, link: LinkId, id: u32, reason: DestroyReason) {
+        let mut body = [0; BODY_BYTES];
+        cell::write_reason(&mut body, reason);
+        self.enqueue(link, id, Command::Destroy, &body);
+    }
+
+    fn enqueue(&mut self, link: LinkId, id: u32, command: Command, body: &Body) {
+        let Some(entry) = self.links.get_mut(&link) else { return };
+        if entry.queue.back().is_none_or(|last| last.len() >= BUFFER_BYTES) {
+            let buffer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
+            entry.queue.push_back(buffer);
+        }
+        if let Some(buffer) = entry.queue.back_mut() {
+            buffer.extend_from_slice(&cell::header(id, command));
+            buffer.extend_from_slice(body);
+        }
+        self.schedule(link);
+    }
+
+    fn schedule(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if !link.scheduled && link.in_flight < BUFFERS_IN_FLIGHT && !link.queue.is_empty() {
+            link.scheduled = true;
+            self.ready.push_back(id);
+        }
+    }
+}
+
+impl Input {
+    /// The size of a link's buffers, in bytes; a reader that uses it lets them be reused.
+    pub const BUFFER_BYTES: usize = BUFFER_BYTES;
+}

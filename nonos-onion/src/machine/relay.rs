@@ -1,0 +1,339 @@
+use core::time::Duration;
+
+use nonos_identity::{Epoch, NodeId};
+
+use super::links::{Route, Side};
+use super::{Circuit, LinkId, Machine, Output, Timer};
+use crate::cell::{Assembler, BODY_BYTES, Body, CellError, Command, DestroyReason, Fragment};
+use crate::cgo::{RelayLayer, Tag};
+use crate::circuit::{Closed, LocalCircuitId, MAX_PAYMENT_BYTES, Payment};
+use crate::epoch::Refusal;
+use crate::handshake::{Context, REPLY_BYTES, REQUEST_BYTES, Responder, ephemeral};
+use crate::message::{Kind, Message};
+use crate::mux::Mux;
+
+/// `suite u8 | epoch u64` before the first message of a handshake.
+const CREATE_HEADER_BYTES: usize = 9;
+/// Length of a CREATE message, in bytes.
+pub(super) const CREATE_BYTES: usize = CREATE_HEADER_BYTES + REQUEST_BYTES;
+/// Length of an EXTEND message: the next relay's id and its CREATE message, in bytes.
+const EXTEND_BYTES: usize = 32 + CREATE_BYTES;
+
+/// Puts suite and epoch before the request; both are also in the prologue.
+pub(super) fn create_message(context: &Context<'_>, request: &[u8]) -> Vec<u8> {
+    [&[context.suite][..], &context.epoch.number().to_be_bytes(), request].concat()
+}
+
+/// Splits a CREATE message.
+pub(crate) fn read_create(message: &[u8]) -> Option<(u8, Epoch, &[u8])> {
+    let (&suite, rest) = message.split_first()?;
+    let (epoch, request) = rest.split_first_chunk()?;
+    (request.len() == REQUEST_BYTES).then(|| (suite, Epoch::from_number(u64::from_be_bytes(*epoch)), request))
+}
+
+/// Splits an EXTEND message.
+pub(crate) fn read_extend(message: &[u8]) -> Option<(NodeId, &[u8])> {
+    let (relay, create) = message.split_first_chunk()?;
+    (create.len() == CREATE_BYTES).then(|| (NodeId::from_bytes(*relay), create))
+}
+
+/// What lies behind this hop.
+enum Next {
+    /// Nothing: this node is the end of the circuit.
+    End,
+    /// A link is being opened.
+    Opening(NodeId, Vec<u8>),
+    /// The next hop's handshake runs.
+    Creating(LinkId, u32, Assembler),
+    Open(LinkId, u32),
+    /// It was lost; the client knows and will close.
+    Truncated,
+}
+
+/// A circuit of somebody else's that this node is a hop of.
+pub(super) struct Relay {
+    prev: (LinkId, u32),
+    /// `None` until the CREATE is complete.
+    pub(super) layer: Option<RelayLayer<BODY_BYTES>>,
+    next: Next,
+    create: Assembler,
+    extend: Assembler,
+    pub(super) mux: Mux,
+    cells: u64,
+    payments: u32,
+    hop_deadline: Option<Duration>,
+    expiry: Option<Duration>,
+}
+
+impl Relay {
+    pub(super) fn originate(&mut self, body: &mut Body) -> Option<(Tag, LinkId, u32)> {
+        let (link, id) = self.prev;
+        self.cells += 1;
+        Some((self.layer.as_mut()?.originate(Command::Relay as u8, body), link, id))
+    }
+}
+
+impl Machine {
+    fn relay(&mut self, circuit: LocalCircuitId) -> Option<&mut Relay> {
+        match self.circuits.get_mut(&circuit)? {
+            Circuit::Relay(relay) => Some(relay),
+            Circuit::Client(_) => None,
+        }
+    }
+
+    pub(super) fn on_create(
+        &mut self,
+        link: LinkId,
+        id: u32,
+        route: Option<(LocalCircuitId, Side)>,
+        body: &Body,
+    ) -> Result<(), CellError> {
+        let fragment = Fragment::read(body)?;
+        let circuit = match route {
+            Some((circuit, Side::Prev)) => {
+                let greeting = self.relay(circuit).is_some_and(|relay| relay.layer.is_none());
+                if !greeting || fragment.first {
+                    return Err(CellError);
+                }
+                circuit
+            }
+            Some((_, Side::Next)) => return Err(CellError),
+            // The rest of a CREATE that was refused.
+            None if !fragment.first => return Ok(()),
+            None => match self.admit_circuit(link, id)? {
+                Some(circuit) => circuit,
+                None => return Ok(()),
+            },
+        };
+        let Some(relay) = self.relay(circuit) else { return Ok(()) };
+        if let Some(message) = relay.create.push(fragment.more, fragment.data, CREATE_BYTES)? {
+            self.answer_create(circuit, link, id, &message);
+        }
+        Ok(())
+    }
+
+    /// Makes room for a circuit of the peer's, or refuses it.
+    fn admit_circuit(&mut self, link: LinkId, id: u32) -> Result<Option<LocalCircuitId>, CellError> {
+        let (now, full) = (self.now, self.circuits.len() >= self.config.limits.circuits);
+        let limits = &self.config.limits;
+        let (per_second, burst, per_link) =
+            (limits.creates_per_second, limits.create_burst, limits.circuits_per_link);
+        let timeout = limits.hop_timeout;
+        let mux = Mux::new(limits);
+        let Some(entry) = self.links.get_mut(&link) else { return Ok(None) };
+        if !entry.is_peers(id) {
+            return Err(CellError);
+        }
+        if full || entry.created >= per_link || !entry.take_token(now, per_second, burst) {
+            self.refuse_create(link, id, DestroyReason::Busy);
+            return Ok(None);
+        }
+        let deadline = now + timeout;
+        let relay = Relay {
+            prev: (link, id),
+            layer: None,
+            next: Next::End,
+            create: Assembler::default(),
+            extend: Assembler::default(),
+            mux,
+            cells: 0,
+            payments: 0,
+            hop_deadline: Some(deadline),
+            expiry: None,
+        };
+        entry.created += 1;
+        let circuit = LocalCircuitId(self.next_circuit);
+        self.next_circuit += 1;
+        entry.routes.insert(id, Route { circuit, side: Side::Prev, queued: 0 });
+        self.circuits.insert(circuit, Circuit::Relay(Box::new(relay)));
+        self.timers.insert((deadline, Timer::Hop(circuit)));
+        Ok(Some(circuit))
+    }
+
+    fn answer_create(&mut self, circuit: LocalCircuitId, link: LinkId, id: u32, message: &[u8]) {
+        match self.respond(message) {
+            Ok((reply, layer, epoch)) => {
+                let expiry = self.expiry_of(epoch);
+                let Some(relay) = self.relay(circuit) else { return };
+                relay.layer = Some(layer);
+                relay.expiry = Some(expiry);
+                if let Some(at) = relay.hop_deadline.take() {
+                    self.timers.remove(&(at, Timer::Hop(circuit)));
+                }
+                self.timers.insert((expiry, Timer::Expiry(circuit)));
+                self.send_fragments(circuit, link, id, Command::Created, &reply);
+            }
+            Err(reason) => self.close_relay(circuit, reason, true, false),
+        }
+    }
+
+    /// The relay's half of the handshake.
+    fn respond(&mut self, message: &[u8]) -> Result<(Vec<u8>, RelayLayer<BODY_BYTES>, Epoch), DestroyReason> {
+        let refuse = DestroyReason::Handshake;
+        let (suite, epoch, request) = read_create(message).ok_or(DestroyReason::Protocol)?;
+        let seed = self.draw_seed();
+        let secret = self.keys.secret(epoch).ok_or(refuse)?;
+        let context = Context { suite, epoch, relay: self.config.node, network: &self.config.network };
+        let responder = Responder::read(&context, secret, request, &seed).map_err(|_| refuse)?;
+        // Only an authentic request enters the set, so that nobody can fill it with noise.
+        let key = ephemeral(request).ok_or(refuse)?;
+        self.keys.admit(epoch, key, self.config.limits.creates_per_epoch).map_err(
+            |refusal| match refusal {
+                Refusal::Replay => refuse,
+                Refusal::Full => DestroyReason::Busy,
+            },
+        )?;
+        let (reply, seed) = responder.reply().map_err(|_| refuse)?;
+        Ok((reply, RelayLayer::new(&seed), epoch))
+    }
+
+    pub(super) fn relay_cell(&mut self, circuit: LocalCircuitId, side: Side, body: &mut Body) {
+        let Some(relay) = self.relay(circuit) else { return };
+        let Some(layer) = relay.layer.as_mut() else {
+            return self.fail(circuit, DestroyReason::Protocol, None);
+        };
+        relay.cells += 1;
+        if side == Side::Next {
+            layer.inward(Command::Relay as u8, body);
+            let (link, id) = relay.prev;
+            self.push(circuit, link, id, Command::Relay, body);
+            return;
+        }
+        match (layer.outward(Command::Relay as u8, body), &relay.next) {
+            (Some(tag), _) => self.relay_message(circuit, tag, body),
+            (None, &Next::Open(link, id)) => {
+                self.push(circuit, link, id, Command::Relay, body);
+            }
+            // On its way when the circuit broke behind this hop.
+            (None, Next::Truncated) => {}
+            (None, Next::End | Next::Opening(..) | Next::Creating(..)) => {
+                self.fail(circuit, DestroyReason::Integrity, None);
+            }
+        }
+    }
+
+    fn relay_message(&mut self, circuit: LocalCircuitId, tag: Tag, body: &Body) {
+        #[cfg(any(test, feature = "testing"))]
+        self.opened_messages.push(body.to_vec());
+        let protocol = DestroyReason::Protocol;
+        let max_payments = self.config.limits.payments_per_circuit;
+        let Ok(message) = Message::read(body) else { return self.fail(circuit, protocol, None) };
+        let Some(relay) = self.relay(circuit) else { return };
+        match message.kind {
+            Kind::Extend if matches!(relay.next, Next::End) && relay.mux.is_empty() => {
+                match relay.extend.push(message.more, message.data, EXTEND_BYTES) {
+                    Ok(Some(extend)) => self.extend(circuit, &extend),
+                    Ok(None) => {}
+                    Err(CellError) => self.fail(circuit, protocol, None),
+                }
+            }
+            Kind::Pay if message.data.len() <= MAX_PAYMENT_BYTES && relay.payments < max_payments => {
+                relay.payments += 1;
+                let (cells, bytes) = (relay.cells, message.data.to_vec());
+                self.outputs.push_back(Output::Paid(Payment { circuit, cells, bytes }));
+            }
+            Kind::Begin | Kind::Data | Kind::End | Kind::Sendme if matches!(relay.next, Next::End) => {
+                self.stream_message(circuit, message, tag, 0);
+            }
+            _ => self.fail(circuit, protocol, None),
+        }
+    }
+
+    fn extend(&mut self, circuit: LocalCircuitId, message: &[u8]) {
+        let Some((next, create)) = read_extend(message) else {
+            return self.fail(circuit, DestroyReason::Protocol, None);
+        };
+        if !self.config.relaying {
+            return self.truncate(circuit, DestroyReason::Busy);
+        }
+        let (own, deadline) = (self.config.node, self.now + self.config.limits.hop_timeout);
+        let Some(relay) = self.relay(circuit) else { return };
+        let (prev, _) = relay.prev;
+        // A path that returns where it came from only wastes relays.
+        if next == own || self.links.get(&prev).is_some_and(|link| link.peer == next) {
+            return self.truncate(circuit, DestroyReason::Protocol);
+        }
+        let create = create.to_vec();
+        if let Some(relay) = self.relay(circuit) {
+            relay.next = Next::Opening(next, create);
+            relay.hop_deadline = Some(deadline);
+        }
+        self.timers.insert((deadline, Timer::Hop(circuit)));
+        if let Some(link) = self.link_to(next, circuit) {
+            self.relay_next_hop(circuit, link);
+        }
+    }
+
+    /// The link to the next hop is there.
+    pub(super) fn relay_next_hop(&mut self, circuit: LocalCircuitId, link: LinkId) {
+        let Some(relay) = self.relay(circuit) else { return };
+        let Next::Opening(_, create) = core::mem::replace(&mut relay.next, Next::End) else { return };
+        match self.send_create(circuit, link, Side::Next, &create) {
+            Some(id) => {
+                if let Some(relay) = self.relay(circuit) {
+                    relay.next = Next::Creating(link, id, Assembler::default());
+                }
+            }
+            None => self.truncate(circuit, DestroyReason::LinkLost),
+        }
+    }
+
+    pub(super) fn relay_created(&mut self, circuit: LocalCircuitId, body: &Body) -> Result<(), CellError> {
+        let fragment = Fragment::read(body)?;
+        let Some(relay) = self.relay(circuit) else { return Ok(()) };
+        let Next::Creating(link, id, assembler) = &mut relay.next else { return Err(CellError) };
+        let (link, id) = (*link, *id);
+        let Some(reply) = assembler.push(fragment.more, fragment.data, REPLY_BYTES)? else { return Ok(()) };
+        relay.next = Next::Open(link, id);
+        if let Some(at) = relay.hop_deadline.take() {
+            self.timers.remove(&(at, Timer::Hop(circuit)));
+        }
+        self.originate_all(circuit, 0, Kind::Extended, &reply);
+        Ok(())
+    }
+
+    /// Gives up what lies behind this hop and tells the client, who learns by the layer of this
+    /// hop who says so.
+    pub(super) fn truncate(&mut self, circuit: LocalCircuitId, reason: DestroyReason) {
+        let Some(relay) = self.relay(circuit) else { return };
+        let next = core::mem::replace(&mut relay.next, Next::Truncated);
+        if let Some(at) = relay.hop_deadline.take() {
+            self.timers.remove(&(at, Timer::Hop(circuit)));
+        }
+        self.leave_next(circuit, next, DestroyReason::Finished, true);
+        let message = Message { stream: 0, kind: Kind::Truncated, more: false, data: &[reason as u8] };
+        self.originate(circuit, 0, message);
+    }
+
+    fn leave_next(&mut self, circuit: LocalCircuitId, next: Next, reason: DestroyReason, tell: bool) {
+        match next {
+            Next::Creating(link, id, _) | Next::Open(link, id) => self.drop_route(link, id, reason, tell),
+            Next::Opening(relay, _) => self.stop_waiting(relay, circuit),
+            Next::End | Next::Truncated => {}
+        }
+    }
+
+    /// Forgets a circuit of somebody else's and tells the sides asked for.
+    pub(super) fn close_relay(
+        &mut self,
+        circuit: LocalCircuitId,
+        reason: DestroyReason,
+        tell_prev: bool,
+        tell_next: bool,
+    ) {
+        let Some(Circuit::Relay(relay)) = self.circuits.remove(&circuit) else { return };
+        if let Some(at) = relay.hop_deadline {
+            self.timers.remove(&(at, Timer::Hop(circuit)));
+        }
+        if let Some(at) = relay.expiry {
+            self.timers.remove(&(at, Timer::Expiry(circuit)));
+        }
+        let (link, id) = relay.prev;
+        self.drop_route(link, id, reason, tell_prev);
+        self.leave_next(circuit, relay.next, reason, tell_next);
+        if relay.layer.is_some() {
+            let closed = Closed { reason, blamed: None };
+            self.outputs.push_back(Output::Closed { circuit, closed, cells: relay.cells });
+        }
+    }
+}

@@ -1,0 +1,523 @@
+//! The streams of a circuit and their windows; the same code at the client and at the destination.
+//!
+//! Two windows hold back a sender. The circuit's opens when the other end has *received* cells,
+//! and each SENDME echoes the tag of the cell it acknowledges, which only the receiver of that
+//! cell knows. The stream's opens when the other end's application has *read*, so a slow reader
+//! bounds its own memory and stops nobody else.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::cell::DestroyReason;
+use crate::cgo::{TAG_BYTES, Tag};
+use crate::config::Limits;
+use crate::message::{EndReason, Kind, Message};
+
+/// One stream at one end.
+#[derive(Debug)]
+struct Stream {
+    phase: Phase,
+    /// DATA cells that may still be sent.
+    credit: u32,
+    /// DATA cells that may still arrive.
+    allowance: u32,
+    received: VecDeque<u8>,
+    /// Lengths of the received cells that are not read to their end yet.
+    lengths: VecDeque<u16>,
+    /// Bytes read of the first of `lengths`.
+    partial: usize,
+    /// Cells read since the last SENDME.
+    consumed: u32,
+    sent_end: bool,
+    received_end: bool,
+    /// Whether a `Readable` is on its way to the application.
+    announced: bool,
+    /// Whether the application waits for a `Writable`.
+    waiting: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Opened here; no CONNECTED yet.
+    Opening,
+    /// Opened there; the application has not answered yet.
+    Offered,
+    Open,
+}
+
+/// What a message changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The other end opens a stream.
+    Offered { stream: u16, port: u16 },
+    /// A stream opened here is open.
+    Opened { stream: u16 },
+    /// A stream opened here is refused, and gone.
+    Refused { stream: u16 },
+    /// There is something to read, or the end.
+    Readable { stream: u16 },
+    /// The stream broke, and is gone.
+    Reset { stream: u16 },
+    /// The other end has sent everything and reads no more; what it sent can still be read.
+    Stopped { stream: u16 },
+}
+
+/// What the circuit must send in answer to a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Acknowledge a cell by its tag.
+    Sendme(Tag),
+    /// Refuse a stream.
+    End { stream: u16, reason: EndReason },
+}
+
+/// The streams of one circuit.
+#[derive(Debug)]
+pub(crate) struct Mux {
+    streams: BTreeMap<u16, Stream>,
+    next_stream: u16,
+    max_streams: usize,
+    stream_window: u32,
+    /// DATA cells that may still be sent.
+    credit: u32,
+    window: u32,
+    sent: u32,
+    /// Tags that the other end must echo, oldest first.
+    expected: VecDeque<Tag>,
+    /// DATA cells that may still arrive.
+    allowance: u32,
+    received: u32,
+    /// Streams that wait for credit, in the order of their turn.
+    waiting: VecDeque<u16>,
+}
+
+impl Mux {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            streams: BTreeMap::new(),
+            next_stream: 1,
+            max_streams: limits.streams_per_circuit,
+            stream_window: limits.stream_window_cells,
+            credit: limits.circuit_window_cells,
+            window: limits.circuit_window_cells,
+            sent: 0,
+            expected: VecDeque::new(),
+            allowance: limits.circuit_window_cells,
+            received: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// Reserves a stream to open; the caller sends BEGIN.
+    pub(crate) fn begin(&mut self) -> Option<u16> {
+        if self.streams.len() >= self.max_streams {
+            return None;
+        }
+        while self.next_stream == 0 || self.streams.contains_key(&self.next_stream) {
+            self.next_stream = self.next_stream.wrapping_add(1);
+        }
+        let stream = self.next_stream;
+        self.next_stream = self.next_stream.wrapping_add(1);
+        self.insert(stream, Phase::Opening);
+        Some(stream)
+    }
+
+    /// Whether a stream opened here still has no answer.
+    pub(crate) fn is_opening(&self, stream: u16) -> bool {
+        self.streams.get(&stream).is_some_and(|stream| stream.phase == Phase::Opening)
+    }
+
+    /// Accepts an offered stream; the caller sends CONNECTED if this says so.
+    pub(crate) fn accept(&mut self, stream: u16) -> bool {
+        match self.streams.get_mut(&stream) {
+            Some(stream) if stream.phase == Phase::Offered => {
+                stream.phase = Phase::Open;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes a message of a stream or a SENDME.
+    pub(crate) fn receive(
+        &mut self,
+        message: Message<'_>,
+        tag: Tag,
+        may_begin: bool,
+    ) -> Result<(Option<Change>, Option<Answer>), DestroyReason> {
+        let id = message.stream;
+        match message.kind {
+            Kind::Begin if may_begin => self.on_begin(id, message.data),
+            Kind::Connected if message.data.is_empty() => match self.streams.get_mut(&id) {
+                Some(stream) if stream.phase == Phase::Opening => {
+                    stream.phase = Phase::Open;
+                    Ok((Some(Change::Opened { stream: id }), None))
+                }
+                Some(_) => Err(DestroyReason::Protocol),
+                // Given up here while the answer was on its way.
+                None => Ok((None, None)),
+            },
+            Kind::Data => self.on_data(id, message.data, tag),
+            Kind::End => self.on_end(id, message.data),
+            Kind::Sendme => self.on_sendme(id, message.data).map(|()| (None, None)),
+            _ => Err(DestroyReason::Protocol),
+        }
+    }
+
+    /// DATA cells that a stream may send now. If it may send none, it waits for its turn.
+    pub(crate) fn sendable_cells(&mut self, id: u16) -> u32 {
+        let Some(stream) = self.streams.get_mut(&id) else { return 0 };
+        if stream.phase != Phase::Open || stream.sent_end {
+            return 0;
+        }
+        let cells = stream.credit.min(self.credit);
+        if cells == 0 && !stream.waiting {
+            stream.waiting = true;
+            self.waiting.push_back(id);
+        }
+        cells
+    }
+
+    /// Books a DATA cell that was sent with this tag.
+    pub(crate) fn sent(&mut self, id: u16, tag: Tag) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.credit = stream.credit.saturating_sub(1);
+        }
+        self.credit = self.credit.saturating_sub(1);
+        self.sent += 1;
+        if self.sent == Limits::SENDME_STEP_CELLS {
+            self.sent = 0;
+            self.expected.push_back(tag);
+        }
+    }
+
+    /// The streams that waited for credit and may try again, in turn.
+    pub(crate) fn take_writable(&mut self, writable: &mut Vec<u16>) {
+        if self.credit == 0 {
+            return;
+        }
+        for _ in 0..self.waiting.len() {
+            let Some(id) = self.waiting.pop_front() else { break };
+            match self.streams.get_mut(&id) {
+                Some(stream) if stream.waiting && stream.credit > 0 => {
+                    stream.waiting = false;
+                    writable.push(id);
+                }
+                Some(stream) if stream.waiting => self.waiting.push_back(id),
+                _ => {}
+            }
+        }
+    }
+
+    /// Moves received bytes to `out`, at most `max`. Yields whether a stream SENDME is due, and
+    /// whether the end was reached.
+    pub(crate) fn read(&mut self, id: u16, max: usize, out: &mut Vec<u8>) -> Read {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            // Both halves have ended and everything was read.
+            return Read { end: true, ..Read::default() };
+        };
+        let count = max.min(stream.received.len());
+        let (front, back) = stream.received.as_slices();
+        let from_front = count.min(front.len());
+        out.extend_from_slice(front.get(..from_front).unwrap_or_default());
+        out.extend_from_slice(back.get(..count - from_front).unwrap_or_default());
+        stream.received.drain(..count);
+        stream.partial += count;
+        while let Some(&length) = stream.lengths.front() {
+            if stream.partial < usize::from(length) {
+                break;
+            }
+            stream.partial -= usize::from(length);
+            stream.lengths.pop_front();
+            stream.consumed += 1;
+        }
+        let step = Limits::SENDME_STEP_CELLS;
+        let sendmes = if stream.received_end { 0 } else { stream.consumed / step };
+        stream.consumed %= step;
+        stream.allowance += sendmes * step;
+        let more = !stream.received.is_empty();
+        stream.announced = more;
+        let read = Read { sendmes, more, end: !more && stream.received_end };
+        self.reap(id);
+        read
+    }
+
+    /// Ends the sending half; the caller sends END if this says so.
+    pub(crate) fn finish(&mut self, id: u16) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else { return false };
+        let first = !core::mem::replace(&mut stream.sent_end, true);
+        self.reap(id);
+        first
+    }
+
+    /// Forgets a stream; the caller sends END unless both halves had ended.
+    pub(crate) fn reset(&mut self, id: u16) -> bool {
+        self.streams.remove(&id).is_some_and(|stream| !(stream.sent_end && stream.received_end))
+    }
+
+    fn insert(&mut self, id: u16, phase: Phase) {
+        let stream = Stream {
+            phase,
+            credit: self.stream_window,
+            allowance: self.stream_window,
+            received: VecDeque::new(),
+            lengths: VecDeque::new(),
+            partial: 0,
+            consumed: 0,
+            sent_end: false,
+            received_end: false,
+            announced: false,
+            waiting: false,
+        };
+        self.streams.insert(id, stream);
+    }
+
+    /// Forgets a stream whose halves have both ended and whose bytes are read.
+    fn reap(&mut self, id: u16) {
+        let done = |stream: &Stream| stream.sent_end && stream.received_end && stream.received.is_empty();
+        if self.streams.get(&id).is_some_and(done) {
+            self.streams.remove(&id);
+        }
+    }
+
+    fn on_begin(&mut self, id: u16, data: &[u8]) -> Result<(Option<Change>, Option<Answer>), DestroyReason> {
+        let &[high, low] = data else { return Err(DestroyReason::Protocol) };
+        if self.streams.contains_key(&id) {
+            return Err(DestroyReason::Protocol);
+        }
+        if self.streams.len() >= self.max_streams {
+            return Ok((None, Some(Answer::End { stream: id, reason: EndReason::Refused })));
+        }
+        self.insert(id, Phase::Offered);
+        Ok((Some(Change::Offered { stream: id, port: u16::from_be_bytes([high, low]) }), None))
+    }
+
+    fn on_data(
+        &mut self,
+        id: u16,
+        data: &[u8],
+        tag: Tag,
+    ) -> Result<(Option<Change>, Option<Answer>), DestroyReason> {
+        // An empty cell would cost its receiver more than its sender.
+        if data.is_empty() || self.allowance == 0 {
+            return Err(DestroyReason::Protocol);
+        }
+        self.allowance -= 1;
+        self.received += 1;
+        let mut answer = None;
+        if self.received == Limits::SENDME_STEP_CELLS {
+            self.received = 0;
+            self.allowance += Limits::SENDME_STEP_CELLS;
+            answer = Some(Answer::Sendme(tag));
+        }
+        // A stream that ended here may still have cells on their way.
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok((None, answer)) };
+        if stream.received_end || stream.allowance == 0 || stream.phase == Phase::Opening {
+            return Err(DestroyReason::Protocol);
+        }
+        stream.allowance -= 1;
+        stream.received.extend(data);
+        stream.lengths.push_back(u16::try_from(data.len()).map_err(|_| DestroyReason::Protocol)?);
+        let first = !core::mem::replace(&mut stream.announced, true);
+        Ok((first.then_some(Change::Readable { stream: id }), answer))
+    }
+
+    fn on_end(&mut self, id: u16, data: &[u8]) -> Result<(Option<Change>, Option<Answer>), DestroyReason> {
+        let reason = EndReason::read(data).map_err(|_| DestroyReason::Protocol)?;
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok((None, None)) };
+        let change = match reason {
+            EndReason::Done if stream.received_end || stream.phase == Phase::Opening => {
+                return Err(DestroyReason::Protocol);
+            }
+            EndReason::Done => {
+                stream.received_end = true;
+                stream.announced = true;
+                // The application still reads the end before the stream goes.
+                return Ok((Some(Change::Readable { stream: id }), None));
+            }
+            EndReason::Refused if stream.phase == Phase::Opening => Change::Refused { stream: id },
+            EndReason::Refused => return Err(DestroyReason::Protocol),
+            EndReason::Reset if stream.phase == Phase::Opening => Change::Refused { stream: id },
+            EndReason::Reset if stream.received_end => {
+                stream.sent_end = true;
+                self.reap(id);
+                return Ok((Some(Change::Stopped { stream: id }), None));
+            }
+            EndReason::Reset => Change::Reset { stream: id },
+        };
+        self.streams.remove(&id);
+        Ok((Some(change), None))
+    }
+
+    fn on_sendme(&mut self, id: u16, data: &[u8]) -> Result<(), DestroyReason> {
+        let step = Limits::SENDME_STEP_CELLS;
+        if id == 0 {
+            let echoed: &[u8; TAG_BYTES] = data.try_into().map_err(|_| DestroyReason::Protocol)?;
+            let expected = self.expected.pop_front().ok_or(DestroyReason::Protocol)?;
+            if u128::from_ne_bytes(*echoed) ^ u128::from_ne_bytes(expected) != 0 {
+                return Err(DestroyReason::Protocol);
+            }
+            self.credit = (self.credit + step).min(self.window);
+            return Ok(());
+        }
+        if !data.is_empty() {
+            return Err(DestroyReason::Protocol);
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        stream.credit += step;
+        if stream.credit > self.stream_window { Err(DestroyReason::Protocol) } else { Ok(()) }
+    }
+}
+
+/// What [`Mux::read`] leaves to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Read {
+    /// Stream SENDMEs that are due.
+    pub(crate) sendmes: u32,
+    /// Bytes remain.
+    pub(crate) more: bool,
+    /// The other end has ended its half and everything is read.
+    pub(crate) end: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: u32 = Limits::SENDME_STEP_CELLS;
+
+    fn limits() -> Limits {
+        Limits {
+            circuit_window_cells: 4 * STEP,
+            stream_window_cells: 2 * STEP,
+            streams_per_circuit: 3,
+            ..Limits::default()
+        }
+    }
+
+    fn message(kind: Kind, stream: u16, data: &[u8]) -> Message<'_> {
+        Message { stream, kind, more: false, data }
+    }
+
+    /// A mux with stream 1 open towards the other end.
+    fn open() -> Mux {
+        let mut mux = Mux::new(&limits());
+        assert_eq!(mux.begin(), Some(1));
+        assert_eq!(mux.sendable_cells(1), 0);
+        let (change, _) = mux.receive(message(Kind::Connected, 1, &[]), [0; 16], false).unwrap();
+        assert_eq!(change, Some(Change::Opened { stream: 1 }));
+        mux
+    }
+
+    #[test]
+    fn only_the_echoed_tag_opens_the_window() {
+        let mut mux = open();
+        for i in 0..2 * STEP {
+            mux.sent(1, [u8::try_from(i).unwrap(); 16]);
+        }
+        assert_eq!((mux.credit, mux.sendable_cells(1)), (2 * STEP, 0));
+        let last = u8::try_from(STEP - 1).unwrap();
+        assert_eq!(mux.on_sendme(0, &[last; 16]), Ok(()));
+        assert_eq!(mux.credit, 3 * STEP);
+        assert_eq!(mux.on_sendme(0, &[last; 16]), Err(DestroyReason::Protocol), "the first tag again");
+        let mut mux = open();
+        assert_eq!(mux.on_sendme(0, &[0; 16]), Err(DestroyReason::Protocol), "nothing was sent");
+        (0..STEP).for_each(|_| mux.sent(1, [7; 16]));
+        assert_eq!(mux.on_sendme(0, &[8; 16]), Err(DestroyReason::Protocol), "a forged tag");
+        let mut mux = open();
+        (0..STEP).for_each(|_| mux.sent(1, [7; 16]));
+        assert_eq!(mux.on_sendme(0, &[7; 15]), Err(DestroyReason::Protocol), "a short tag");
+    }
+
+    #[test]
+    fn stream_credit_never_exceeds_its_window() {
+        let mut mux = open();
+        assert_eq!(mux.on_sendme(1, &[]), Err(DestroyReason::Protocol));
+        let mut mux = open();
+        (0..2 * STEP).for_each(|_| mux.sent(1, [7; 16]));
+        let mut writable = Vec::new();
+        assert_eq!(mux.sendable_cells(1), 0);
+        mux.take_writable(&mut writable);
+        assert!(writable.is_empty());
+        assert_eq!(mux.on_sendme(1, &[]), Ok(()));
+        mux.take_writable(&mut writable);
+        assert_eq!((writable, mux.sendable_cells(1)), (vec![1], STEP));
+    }
+
+    #[test]
+    fn a_sender_beyond_its_windows_is_a_protocol_violation() {
+        let mut mux = open();
+        for _ in 0..2 * STEP {
+            mux.receive(message(Kind::Data, 1, b"x"), [0; 16], false).unwrap();
+        }
+        let over = mux.receive(message(Kind::Data, 1, b"x"), [0; 16], false);
+        assert_eq!(over, Err(DestroyReason::Protocol));
+        assert_eq!(mux.streams[&1].received.len(), 2 * STEP as usize);
+    }
+
+    #[test]
+    fn acknowledgements_follow_receipt_and_credit_follows_reading() {
+        let mut mux = open();
+        let mut acks = 0;
+        for i in 0..2 * STEP {
+            let (_, answer) = mux.receive(message(Kind::Data, 1, b"xyz"), [9; 16], false).unwrap();
+            acks += u32::from(answer.is_some());
+            assert_eq!(answer.is_some(), (i + 1) % STEP == 0);
+        }
+        assert_eq!(acks, 2);
+        let mut out = Vec::new();
+        assert_eq!(mux.read(1, 3 * STEP as usize - 1, &mut out), Read { sendmes: 0, more: true, end: false });
+        assert_eq!(mux.read(1, 1, &mut out), Read { sendmes: 1, more: true, end: false });
+        assert_eq!(mux.read(1, usize::MAX, &mut out), Read { sendmes: 1, more: false, end: false });
+        assert_eq!(out.len(), 6 * STEP as usize);
+    }
+
+    #[test]
+    fn halves_end_alone_and_the_stream_goes_with_both() {
+        let mut mux = open();
+        mux.receive(message(Kind::Data, 1, b"last"), [0; 16], false).unwrap();
+        mux.receive(message(Kind::End, 1, &[1]), [0; 16], false).unwrap();
+        assert!(mux.receive(message(Kind::End, 1, &[1]), [0; 16], false).is_err(), "an end has no sequel");
+        assert_eq!(mux.sendable_cells(1), 2 * STEP);
+        assert!(mux.finish(1) && !mux.finish(1));
+        let mut out = Vec::new();
+        assert_eq!(mux.read(1, 100, &mut out), Read { sendmes: 0, more: false, end: true });
+        assert_eq!((out.as_slice(), mux.is_empty()), (&b"last"[..], true));
+    }
+
+    #[test]
+    fn streams_are_capped_and_ports_are_two_bytes() {
+        let mut mux = Mux::new(&limits());
+        for id in 1..=3 {
+            let (change, _) = mux.receive(message(Kind::Begin, id, &[0, 80]), [0; 16], true).unwrap();
+            assert_eq!(change, Some(Change::Offered { stream: id, port: 80 }));
+        }
+        let (change, answer) = mux.receive(message(Kind::Begin, 4, &[0, 80]), [0; 16], true).unwrap();
+        assert_eq!(change, None);
+        assert_eq!(answer, Some(Answer::End { stream: 4, reason: EndReason::Refused }));
+        assert_eq!(mux.begin(), None);
+        for (id, data, may) in [(1, &[0, 80][..], true), (9, &[80], true), (9, &[0, 80], false)] {
+            let result = mux.receive(message(Kind::Begin, id, data), [0; 16], may);
+            assert_eq!(result, Err(DestroyReason::Protocol));
+        }
+    }
+
+    #[test]
+    fn waiting_streams_take_turns() {
+        let mut mux = open();
+        assert_eq!(mux.begin(), Some(2));
+        mux.receive(message(Kind::Connected, 2, &[]), [0; 16], false).unwrap();
+        (0..2 * STEP).for_each(|_| mux.sent(1, [7; 16]));
+        (0..2 * STEP).for_each(|_| mux.sent(2, [7; 16]));
+        assert_eq!((mux.sendable_cells(2), mux.sendable_cells(1), mux.sendable_cells(2)), (0, 0, 0));
+        mux.on_sendme(0, &[7; 16]).unwrap();
+        mux.on_sendme(1, &[]).unwrap();
+        mux.on_sendme(2, &[]).unwrap();
+        let mut writable = Vec::new();
+        mux.take_writable(&mut writable);
+        assert_eq!(writable, [2, 1]);
+    }
+}

@@ -1,0 +1,79 @@
+//! Tools for integrators' tests: an in-memory mesh of nodes whose links can be watched, cut and
+//! tampered with, proptest strategies, and one function per decoder for fuzzers.
+
+mod fuzz;
+mod network;
+
+use core::time::Duration;
+
+use nonos_identity::{Epoch, NodeId, Timestamp};
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+pub use crate::testing::fuzz::{
+    fuzz_cell, fuzz_descriptor, fuzz_handshake, fuzz_machine, fuzz_message, valid_cell, valid_message,
+};
+pub use crate::testing::network::{MemoryLinks, Network, Node, Observer, Seen, View};
+
+use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};
+use crate::link::{ByteLink, Links};
+
+/// Any descriptor.
+pub fn arb_descriptor() -> impl Strategy<Value = RelayDescriptor> {
+    let ids = (any::<[u8; 32]>(), any::<[u8; 32]>(), any::<[u8; 16]>(), any::<[u8; 16]>());
+    (ids, any::<u64>(), any::<u64>(), 0..=BandwidthClass::MAX).prop_map(
+        |((relay, onion_key, family, subnet), epoch, expiry, class)| RelayDescriptor {
+            relay: NodeId::from_bytes(relay),
+            onion_key,
+            epoch: Epoch::from_number(epoch),
+            family: FamilyTag::from_bytes(family),
+            subnet: SubnetTag::from_bytes(subnet),
+            bandwidth: BandwidthClass::new(class),
+            expiry: Timestamp::from_secs(expiry),
+        },
+    )
+}
+
+/// Checks an implementation of [`Links`]: bytes arrive whole, in order and in both directions,
+/// links are independent, and dropping one end is the end of the other.
+///
+/// `accept` yields the far end of each link to `relay` that is opened.
+///
+/// # Panics
+/// If the contract is broken.
+pub async fn check_links(
+    links: &dyn Links,
+    relay: NodeId,
+    mut accept: impl AsyncFnMut() -> Box<dyn ByteLink>,
+) {
+    let bytes: Vec<u8> = (0..200_000_u32).map(|i| i.to_le_bytes().first().copied().unwrap_or(0)).collect();
+    let mut first = links.open(relay).await.expect("the relay is reachable");
+    let mut far = accept().await;
+    let mut second = links.open(relay).await.expect("a second link to the same relay");
+    let mut other_far = accept().await;
+
+    let mut received = vec![0; bytes.len()];
+    let send = async {
+        first.write_all(&bytes).await.expect("the link takes bytes");
+        first.flush().await.expect("the link flushes");
+    };
+    let (_, read) = tokio::join!(send, far.read_exact(&mut received));
+    read.expect("all bytes arrive");
+    assert_eq!(received, bytes, "bytes arrive in order");
+
+    far.write_all(b"back").await.expect("the link takes bytes backwards");
+    far.flush().await.expect("the link flushes backwards");
+    let mut back = [0; 4];
+    first.read_exact(&mut back).await.expect("bytes arrive backwards");
+    assert_eq!(&back, b"back");
+
+    drop(far);
+    let closed = tokio::time::timeout(Duration::from_secs(10), first.read(&mut back)).await;
+    assert!(matches!(closed, Ok(Ok(0) | Err(_))), "dropping one end ends the other");
+
+    second.write_all(b"still").await.expect("another link goes on");
+    second.flush().await.expect("another link flushes");
+    let mut still = [0; 5];
+    other_far.read_exact(&mut still).await.expect("another link delivers");
+    assert_eq!(&still, b"still");
+}

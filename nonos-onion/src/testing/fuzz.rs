@@ -1,0 +1,132 @@
+use core::time::Duration;
+
+use nonos_identity::{Epoch, NetworkId, NodeId, wire};
+use zeroize::Zeroizing;
+
+use crate::cell::{self, BODY_BYTES, Body, CELL_BYTES, Cell, Command, Fragment};
+use crate::config::Config;
+use crate::descriptor::RelayDescriptor;
+use crate::epoch::EpochKeys;
+use crate::handshake::{Context, Initiator, Responder, SUITE_HYBRID};
+use crate::machine::{Input, LinkId, Machine, Output};
+use crate::message::{Kind, Message};
+
+/// Pads or cuts bytes to a length.
+fn sized<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut out = [0; N];
+    out.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    out
+}
+
+/// A well-formed CREATE cell with some content, for mutation.
+#[must_use]
+pub fn valid_cell(content: &[u8]) -> Vec<u8> {
+    let mut body = [0; BODY_BYTES];
+    let data = content.get(..content.len().min(cell::FRAGMENT_BYTES)).unwrap_or_default();
+    Fragment { first: true, more: false, data: if data.is_empty() { &[0] } else { data } }.write(&mut body);
+    [&cell::header(7, Command::Create)[..], &body].concat()
+}
+
+/// The body of a well-formed DATA message with some content, for mutation.
+#[must_use]
+pub fn valid_message(content: &[u8]) -> Vec<u8> {
+    let mut body = [0; BODY_BYTES];
+    let data = content.get(..content.len().min(crate::message::DATA_BYTES)).unwrap_or_default();
+    Message { stream: 1, kind: Kind::Data, more: false, data }.write(&mut body);
+    body.to_vec()
+}
+
+/// Reads a cell; what is accepted is written again and must be the same bytes.
+///
+/// # Panics
+/// If the decoder is not canonical.
+pub fn fuzz_cell(bytes: &[u8]) {
+    let original: [u8; CELL_BYTES] = sized(bytes);
+    let mut cell = original;
+    let Ok(cell) = Cell::parse(&mut cell) else { return };
+    assert_eq!(original.first_chunk(), Some(&cell::header(cell.circuit, cell.command)));
+    let mut again: Body = [0; BODY_BYTES];
+    match cell.command {
+        Command::Create | Command::Created => {
+            let Ok(fragment) = Fragment::read(cell.body) else { return };
+            fragment.write(&mut again);
+            assert_eq!(again, *cell.body);
+        }
+        Command::Destroy => {
+            let _ = cell::read_reason(cell.body);
+        }
+        Command::Relay => {}
+    }
+}
+
+/// Reads a message; what is accepted is written again and must be the same bytes.
+///
+/// # Panics
+/// If the decoder is not canonical.
+pub fn fuzz_message(bytes: &[u8]) {
+    let body: Body = sized(bytes);
+    let Ok(message) = Message::read(&body) else { return };
+    let mut again = body;
+    message.write(&mut again);
+    assert_eq!(again, body);
+}
+
+/// Reads a descriptor; what is accepted is written again and must be the same bytes.
+///
+/// # Panics
+/// If the decoder is not canonical.
+pub fn fuzz_descriptor(bytes: &[u8]) {
+    if let Ok(descriptor) = wire::from_bytes::<RelayDescriptor>(bytes) {
+        assert_eq!(wire::to_bytes(&descriptor), bytes);
+    }
+}
+
+/// Offers bytes as both messages of a handshake.
+///
+/// # Panics
+/// If bytes that no party made complete a handshake.
+pub fn fuzz_handshake(bytes: &[u8]) {
+    let network = NetworkId::from_name("fuzz");
+    let context = Context {
+        suite: SUITE_HYBRID,
+        epoch: Epoch::from_number(1),
+        relay: NodeId::from_bytes([1; 32]),
+        network: &network,
+    };
+    assert!(Responder::read(&context, &[2; 32], bytes, &[3; 32]).is_err());
+    let (initiator, _) = Initiator::start(&context, &[9; 32], &[4; 32]).expect("any key is a key");
+    assert!(initiator.finish(bytes).is_err());
+}
+
+/// Feeds a node arbitrary cells over a link. The first bytes choose the commands.
+///
+/// # Panics
+/// If the machine asks for what no driver could do.
+pub fn fuzz_machine(bytes: &[u8]) {
+    let now = Duration::from_secs(600_000);
+    let wall = nonos_identity::Timestamp::from_secs(now.as_secs());
+    let keys = EpochKeys::new(Zeroizing::new([5; 32]), wall);
+    let config = Config::new(NetworkId::from_name("fuzz"), NodeId::from_bytes([1; 32]));
+    let mut machine = Machine::new(config, keys, now, [6; 32]).expect("default limits");
+    let link = LinkId(1);
+    machine.handle(now, Input::LinkUp { link, peer: NodeId::from_bytes([2; 32]), opened: false });
+    for (i, chunk) in bytes.chunks(64).enumerate() {
+        let mut cell: [u8; CELL_BYTES] = sized(chunk);
+        // Mostly ids the peer may choose, so that the input gets past the first check.
+        if i % 4 != 0 {
+            cell[0] |= 0x80;
+            cell[5] = 0;
+        }
+        machine.handle(now + Duration::from_secs(i as u64), Input::Cells { link, bytes: cell.to_vec() });
+        while let Some(output) = machine.poll() {
+            match output {
+                Output::Cells { link, bytes } => {
+                    assert!(bytes.len() % CELL_BYTES == 0 && !bytes.is_empty());
+                    machine.handle(now, Input::Sent { link, buffer: bytes });
+                }
+                Output::CloseLink { .. } => return,
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+use nonos_identity::wire;
+use nonos_onion::RelayDescriptor;
+use nonos_onion::testing::{
+    arb_descriptor, fuzz_cell, fuzz_descriptor, fuzz_handshake, fuzz_machine, fuzz_message, valid_cell,
+    valid_message,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// Changes some bytes of a valid encoding.
+fn mutate(mut bytes: Vec<u8>, changes: &[(usize, u8)]) -> Vec<u8> {
+    for &(at, with) in changes {
+        let len = bytes.len();
+        bytes[at % len] ^= with;
+    }
+    bytes
+}
+
+fn changes() -> impl Strategy<Value = Vec<(usize, u8)>> {
+    vec((any::<usize>(), any::<u8>()), 0..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn descriptors_round_trip(descriptor in arb_descriptor(), changes in changes()) {
+        let bytes = wire::to_bytes(&descriptor);
+        prop_assert_eq!(wire::from_bytes::<RelayDescriptor>(&bytes), Ok(descriptor));
+        fuzz_descriptor(&mutate(bytes, &changes));
+    }
+
+    #[test]
+    fn cells_are_canonical(content in vec(any::<u8>(), 0..1100), changes in changes()) {
+        fuzz_cell(&valid_cell(&content));
+        fuzz_cell(&mutate(valid_cell(&content), &changes));
+        fuzz_cell(&content);
+    }
+
+    #[test]
+    fn messages_are_canonical(content in vec(any::<u8>(), 0..1100), changes in changes()) {
+        fuzz_message(&valid_message(&content));
+        fuzz_message(&mutate(valid_message(&content), &changes));
+        fuzz_message(&content);
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_no_descriptor(bytes in vec(any::<u8>(), 0..200)) {
+        fuzz_descriptor(&bytes);
+    }
+
+    #[test]
+    fn a_machine_bears_any_cells(bytes in vec(any::<u8>(), 0..2000)) {
+        fuzz_machine(&bytes);
+    }
+
+    #[test]
+    fn a_machine_bears_chosen_commands(commands in vec((1_u8..5, any::<u8>(), 0_u8..4), 1..40)) {
+        let mut bytes = Vec::new();
+        for (command, id, flags) in commands {
+            let mut chunk = [0; 64];
+            chunk[..9].copy_from_slice(&[0x80, 0, 0, id % 4 + 1, command, 0, flags, 0, 50]);
+            bytes.extend_from_slice(&chunk);
+        }
+        fuzz_machine(&bytes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn no_bytes_complete_a_handshake(bytes in vec(any::<u8>(), 1000..1300)) {
+        fuzz_handshake(&bytes);
+        fuzz_handshake(bytes.get(..1136).unwrap_or(&bytes));
+        fuzz_handshake(bytes.get(..1232).unwrap_or(&bytes));
+    }
+}
