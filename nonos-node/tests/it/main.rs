@@ -1,1 +1,5 @@
-//! Integration tests.
+//! Integration tests of the composition.
+
+mod demo;
+mod domains;
+mod records;
