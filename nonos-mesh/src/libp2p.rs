@@ -4,8 +4,12 @@
 //! must not be the operator's root key nor the onion service's. The Noise prologue carries the
 //! network id, so that nodes of two meshes fail in the handshake.
 
+mod behaviour;
+mod control;
 mod driver;
 mod handle;
+mod transport;
+mod work;
 
 pub use driver::Driver;
 pub use handle::{

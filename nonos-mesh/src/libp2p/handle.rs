@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use nonos_identity::{Certificate, NetworkId, NodeId, SigningKey};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use crate::beacon::BeaconBody;
@@ -32,7 +32,7 @@ pub struct DriverConfig {
     pub check_workers: usize,
     /// Inbound connections that may be in their handshake at once; stops connection floods.
     pub max_pending_inbound: usize,
-    /// Streams of one protocol and link that wait for the application to take them; stops
+    /// Streams of one protocol that wait for the application to take them; stops
     /// stream floods.
     pub max_waiting_streams: usize,
     /// Events that may wait for the application before the driver stops taking in frames.
@@ -175,7 +175,7 @@ impl EventReceiver {
 
 /// Streams that neighbours opened, in order.
 #[derive(Debug)]
-pub struct StreamReceiver(mpsc::Receiver<(NodeId, ByteStream)>);
+pub struct StreamReceiver(pub(crate) mpsc::Receiver<(NodeId, ByteStream)>);
 
 impl StreamReceiver {
     /// The next stream, `None` once the driver has shut down. Cancel safe.
@@ -194,7 +194,7 @@ pub(crate) enum Ask {
     Contacts(oneshot::Sender<Vec<Contact>>),
     Stats(oneshot::Sender<Stats>),
     Open { node: NodeId, protocol: String, reply: oneshot::Sender<Result<ByteStream, StreamError>> },
-    Accept { protocol: String, reply: oneshot::Sender<mpsc::Receiver<(NodeId, ByteStream)>> },
+    Accept { protocol: String, reply: oneshot::Sender<StreamReceiver> },
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -203,11 +203,15 @@ pub(crate) enum Ask {
 pub struct Handle {
     asks: mpsc::Sender<Ask>,
     network: NetworkId,
-    contact: Contact,
+    contact: watch::Receiver<Contact>,
 }
 
 impl Handle {
-    pub(crate) const fn new(asks: mpsc::Sender<Ask>, network: NetworkId, contact: Contact) -> Self {
+    pub(crate) const fn new(
+        asks: mpsc::Sender<Ask>,
+        network: NetworkId,
+        contact: watch::Receiver<Contact>,
+    ) -> Self {
         Self { asks, network, contact }
     }
 
@@ -283,15 +287,16 @@ impl Handle {
 
     /// Where this node can be dialled, with the ports the system assigned.
     #[must_use]
-    pub const fn contact(&self) -> &Contact {
-        &self.contact
+    pub fn contact(&self) -> Contact {
+        self.contact.borrow().clone()
     }
 
     /// An invitation to this node; `None` if it does not listen.
     #[must_use]
     pub fn ticket(&self) -> Option<Ticket> {
-        let listens = !self.contact.addresses.is_empty();
-        listens.then(|| Ticket { network: self.network, contacts: vec![self.contact.clone()] })
+        let contact = self.contact();
+        let listens = !contact.addresses.is_empty();
+        listens.then(|| Ticket { network: self.network, contacts: vec![contact] })
     }
 
     /// The neighbours: links whose hello was accepted.
@@ -352,7 +357,7 @@ impl Handle {
     pub async fn incoming_streams(&self, protocol: &str) -> Result<StreamReceiver, StreamError> {
         check_name(protocol)?;
         let protocol = protocol.to_owned();
-        Ok(StreamReceiver(self.ask(|reply| Ask::Accept { protocol, reply }).await?))
+        Ok(self.ask(|reply| Ask::Accept { protocol, reply }).await?)
     }
 
     /// Closes every link and stops the driver; returns when it has stopped.
