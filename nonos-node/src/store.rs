@@ -34,11 +34,25 @@ impl ItemFile {
     /// # Errors
     /// [`StoreError::Medium`] if the file cannot be opened, or is open elsewhere.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        if !path.exists() {
+            // A power cut while redb lays out a file leaves one that it refuses for ever, so the
+            // file gets its name only when it is whole.
+            let fresh = path.with_extension("new");
+            match std::fs::remove_file(&fresh) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(medium(error)),
+                _ => drop(Self::lay_out(&fresh)?),
+            }
+            std::fs::rename(&fresh, path).map_err(medium)?;
+        }
+        Ok(Self { database: Self::lay_out(path)? })
+    }
+
+    fn lay_out(path: &Path) -> Result<Database, StoreError> {
         let database = Database::create(path).map_err(medium)?;
         let write = database.begin_write().map_err(medium)?;
         write.open_table(ITEMS).map_err(medium)?;
         write.commit().map_err(medium)?;
-        Ok(Self { database })
+        Ok(database)
     }
 
     /// Every stored item, for a node that starts.
