@@ -4,7 +4,7 @@ use std::sync::Arc;
 use ark_bn254::Bn254;
 use ark_ec::AffineRepr;
 use ark_groth16::Groth16;
-use ark_serialize::{CanonicalDeserialize, CanonicalSerialize, Valid};
+use ark_serialize::{CanonicalDeserialize, CanonicalSerialize, Compress, Valid};
 use ark_snark::SNARK;
 use nonos_identity::Digest;
 
@@ -126,7 +126,7 @@ impl KeySet {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut body = self.verifying.label().to_bytes();
-        self.proving.serialize_uncompressed(&mut body).expect("a vector takes every write");
+        append(&*self.proving, Compress::No, &mut body);
         seal(SET_MAGIC, &body)
     }
 
@@ -166,7 +166,7 @@ impl VerifyingKey {
         }
         check_sound(&key)?;
         let mut bytes = Vec::new();
-        key.serialize_compressed(&mut bytes).expect("a vector takes every write");
+        append(&key, Compress::Yes, &mut bytes);
         let label = Label { profile, circuit, provenance }.to_bytes();
         let id = VerifyingKeyId::from_digest(Digest::of(domains::VERIFYING_KEY, &[&label, &bytes]));
         Ok(Self { profile, circuit, provenance, key: Arc::new(key), id, insecure_dev_allowed: false })
@@ -207,7 +207,7 @@ impl VerifyingKey {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut body = self.label().to_bytes();
-        self.key.serialize_compressed(&mut body).expect("a vector takes every write");
+        append(&*self.key, Compress::Yes, &mut body);
         seal(KEY_MAGIC, &body)
     }
 
@@ -287,6 +287,10 @@ fn check_sound(key: &ark_groth16::VerifyingKey<Bn254>) -> Result<(), KeyError> {
         return Err(KeyError::Unsound);
     }
     Ok(())
+}
+
+fn append(key: &impl CanonicalSerialize, form: Compress, bytes: &mut Vec<u8>) {
+    key.serialize_with_mode(bytes, form).expect("a vector takes every write");
 }
 
 fn seal(magic: &[u8; 8], body: &[u8]) -> Vec<u8> {

@@ -1,4 +1,9 @@
 //! The integration tests of `nonos-zk`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 mod keys;
 mod properties;
