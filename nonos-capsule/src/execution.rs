@@ -9,6 +9,7 @@ use crate::capsule::CapsuleId;
 use crate::domains::{INVOCATION, NONCE};
 use crate::host_call::{HostCall, HostCallSet};
 use crate::policy::Policy;
+use crate::runtime::RunError;
 
 /// Everything that enters a run from outside. The same invocation of the same capsule under
 /// the same policy gives the same [`Execution`], on every machine.
@@ -40,6 +41,25 @@ impl Invocation {
     #[must_use]
     pub const fn new(caller: NodeId, nonce: [u8; 32], clock: Timestamp, network: NetworkId) -> Self {
         Self { caller, nonce, input: Vec::new(), args: Vec::new(), env: Vec::new(), clock, network }
+    }
+
+    /// Checks the limits, and that no string would end early in the guest.
+    pub(crate) fn check(&self) -> Result<(), RunError> {
+        let pairs = self.env.iter().flat_map(|(name, value)| [name, value]);
+        let strings = || self.args.iter().chain(pairs.clone());
+        if self.input.len() > Self::MAX_INPUT_BYTES {
+            return Err(RunError::Invocation("input exceeds its limit"));
+        }
+        // Each string costs its terminator and a pointer too.
+        if strings().map(|string| string.len() + 8).sum::<usize>() > Self::MAX_ARGS_BYTES {
+            return Err(RunError::Invocation("arguments and environment exceed their limit"));
+        }
+        if strings().any(|string| string.contains('\0'))
+            || self.env.iter().any(|(name, _)| name.contains('='))
+        {
+            return Err(RunError::Invocation("a NUL byte in a string, or an equals sign in a name"));
+        }
+        Ok(())
     }
 
     /// Digest of everything but the nonce: caller, network, clock, arguments, environment and

@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! host_calls {
-    ($($number:literal $variant:ident $name:literal $gas:literal,)*) => {
+    ($($number:literal $variant:ident $name:literal $params:literal $gas:literal,)*) => {
         /// A function a capsule may import: WASI preview 1 (`wasi_snapshot_preview1`).
         ///
         /// The number of a call is its bit in a [`HostCallSet`] and never changes.
@@ -28,6 +28,15 @@ macro_rules! host_calls {
                 }
             }
 
+            /// The types of its parameters: `i` for `i32`, `I` for `i64`. Every call answers
+            /// with an `i32`, the errno, but `proc_exit`, which does not return.
+            #[must_use]
+            pub const fn params(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $params,)*
+                }
+            }
+
             /// The gas of one call, before the charge per byte moved.
             #[must_use]
             pub const fn base_gas(self) -> u64 {
@@ -40,52 +49,52 @@ macro_rules! host_calls {
 }
 
 host_calls! {
-    0 ArgsGet "args_get" 200,
-    1 ArgsSizesGet "args_sizes_get" 200,
-    2 EnvironGet "environ_get" 200,
-    3 EnvironSizesGet "environ_sizes_get" 200,
-    4 ClockResGet "clock_res_get" 200,
-    5 ClockTimeGet "clock_time_get" 200,
-    6 FdAdvise "fd_advise" 200,
-    7 FdAllocate "fd_allocate" 200,
-    8 FdClose "fd_close" 200,
-    9 FdDatasync "fd_datasync" 200,
-    10 FdFdstatGet "fd_fdstat_get" 200,
-    11 FdFdstatSetFlags "fd_fdstat_set_flags" 200,
-    12 FdFdstatSetRights "fd_fdstat_set_rights" 200,
-    13 FdFilestatGet "fd_filestat_get" 200,
-    14 FdFilestatSetSize "fd_filestat_set_size" 200,
-    15 FdFilestatSetTimes "fd_filestat_set_times" 200,
-    16 FdPread "fd_pread" 200,
-    17 FdPrestatGet "fd_prestat_get" 200,
-    18 FdPrestatDirName "fd_prestat_dir_name" 200,
-    19 FdPwrite "fd_pwrite" 200,
-    20 FdRead "fd_read" 400,
-    21 FdReaddir "fd_readdir" 200,
-    22 FdRenumber "fd_renumber" 200,
-    23 FdSeek "fd_seek" 200,
-    24 FdSync "fd_sync" 200,
-    25 FdTell "fd_tell" 200,
-    26 FdWrite "fd_write" 400,
-    27 PathCreateDirectory "path_create_directory" 200,
-    28 PathFilestatGet "path_filestat_get" 200,
-    29 PathFilestatSetTimes "path_filestat_set_times" 200,
-    30 PathLink "path_link" 200,
-    31 PathOpen "path_open" 200,
-    32 PathReadlink "path_readlink" 200,
-    33 PathRemoveDirectory "path_remove_directory" 200,
-    34 PathRename "path_rename" 200,
-    35 PathSymlink "path_symlink" 200,
-    36 PathUnlinkFile "path_unlink_file" 200,
-    37 PollOneoff "poll_oneoff" 400,
-    38 ProcExit "proc_exit" 200,
-    39 ProcRaise "proc_raise" 200,
-    40 SchedYield "sched_yield" 200,
-    41 RandomGet "random_get" 400,
-    42 SockAccept "sock_accept" 200,
-    43 SockRecv "sock_recv" 200,
-    44 SockSend "sock_send" 200,
-    45 SockShutdown "sock_shutdown" 200,
+    0 ArgsGet "args_get" "ii" 200,
+    1 ArgsSizesGet "args_sizes_get" "ii" 200,
+    2 EnvironGet "environ_get" "ii" 200,
+    3 EnvironSizesGet "environ_sizes_get" "ii" 200,
+    4 ClockResGet "clock_res_get" "ii" 200,
+    5 ClockTimeGet "clock_time_get" "iIi" 200,
+    6 FdAdvise "fd_advise" "iIIi" 200,
+    7 FdAllocate "fd_allocate" "iII" 200,
+    8 FdClose "fd_close" "i" 200,
+    9 FdDatasync "fd_datasync" "i" 200,
+    10 FdFdstatGet "fd_fdstat_get" "ii" 200,
+    11 FdFdstatSetFlags "fd_fdstat_set_flags" "ii" 200,
+    12 FdFdstatSetRights "fd_fdstat_set_rights" "iII" 200,
+    13 FdFilestatGet "fd_filestat_get" "ii" 200,
+    14 FdFilestatSetSize "fd_filestat_set_size" "iI" 200,
+    15 FdFilestatSetTimes "fd_filestat_set_times" "iIIi" 200,
+    16 FdPread "fd_pread" "iiiIi" 200,
+    17 FdPrestatGet "fd_prestat_get" "ii" 200,
+    18 FdPrestatDirName "fd_prestat_dir_name" "iii" 200,
+    19 FdPwrite "fd_pwrite" "iiiIi" 200,
+    20 FdRead "fd_read" "iiii" 400,
+    21 FdReaddir "fd_readdir" "iiiIi" 200,
+    22 FdRenumber "fd_renumber" "ii" 200,
+    23 FdSeek "fd_seek" "iIii" 200,
+    24 FdSync "fd_sync" "i" 200,
+    25 FdTell "fd_tell" "ii" 200,
+    26 FdWrite "fd_write" "iiii" 400,
+    27 PathCreateDirectory "path_create_directory" "iii" 200,
+    28 PathFilestatGet "path_filestat_get" "iiiii" 200,
+    29 PathFilestatSetTimes "path_filestat_set_times" "iiiiIIi" 200,
+    30 PathLink "path_link" "iiiiiii" 200,
+    31 PathOpen "path_open" "iiiiiIIii" 200,
+    32 PathReadlink "path_readlink" "iiiiii" 200,
+    33 PathRemoveDirectory "path_remove_directory" "iii" 200,
+    34 PathRename "path_rename" "iiiiii" 200,
+    35 PathSymlink "path_symlink" "iiiii" 200,
+    36 PathUnlinkFile "path_unlink_file" "iii" 200,
+    37 PollOneoff "poll_oneoff" "iiii" 400,
+    38 ProcExit "proc_exit" "i" 200,
+    39 ProcRaise "proc_raise" "i" 200,
+    40 SchedYield "sched_yield" "" 200,
+    41 RandomGet "random_get" "ii" 400,
+    42 SockAccept "sock_accept" "iii" 200,
+    43 SockRecv "sock_recv" "iiiiii" 200,
+    44 SockSend "sock_send" "iiiii" 200,
+    45 SockShutdown "sock_shutdown" "ii" 200,
 }
 
 impl HostCall {

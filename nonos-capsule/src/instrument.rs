@@ -1,8 +1,190 @@
 //! Metering: a WASM module in, the same module with gas, depth and ticks out.
+//!
+//! Every stretch of straight-line code subtracts its gas from a local; the local is written to
+//! the exported global `__nonos_gas` before calls and at the end of a function, and read back
+//! after. Loop heads, entries of functions that call or loop, bulk operations and `memory.grow`
+//! call the import `nonos.tick` when the local is below zero; the host answers by granting the
+//! next slice or by stopping the run. `__nonos_depth` holds the stack slots left; an entry that
+//! brings it below zero traps. Nothing depends on the engine, so gas, ticks and everything
+//! committed at them are the same wherever the module runs.
+
+mod body;
+
+use wasm_encoder::reencode::{Reencode, utils};
+use wasm_encoder::{
+    CodeSection, ConstExpr, DataCountSection, DataSection, ElementSection, EntityType, ExportKind,
+    ExportSection, FunctionSection, GlobalSection, GlobalType, ImportSection, MemorySection, Module,
+    TableSection, TypeSection, ValType,
+};
+use wasmparser::{FunctionBody, Parser, Payload};
+
+use crate::profile::{self, Caps, Facts, ProfileError};
 
 /// Version of the transformation; it enters every checkpoint chain.
 pub const VERSION: u16 = 1;
 /// Number of the price table.
 pub const GAS_SCHEDULE: u16 = 1;
-/// Prefix of the names the transformation adds; a module that uses it is refused.
+/// Prefix of the exports that the transformation adds; a module that uses it is refused.
 pub const RESERVED: &str = "__nonos_";
+/// Exported mutable `i64`: gas left in the slice, negative when it is overdrawn.
+pub const GAS_EXPORT: &str = "__nonos_gas";
+/// Exported mutable `i32`: stack slots left.
+pub const DEPTH_EXPORT: &str = "__nonos_depth";
+/// Exported memory, if the module has one.
+pub const MEMORY_EXPORT: &str = "__nonos_memory";
+/// Exported start function, if the module has one: the host calls it before the entry.
+pub const START_EXPORT: &str = "__nonos_start";
+/// Prefix of the exports of the module's own mutable globals; their index follows.
+pub const GLOBAL_EXPORT: &str = "__nonos_global_";
+/// Module of the one import that the transformation adds, of type `() -> ()`.
+pub const TICK_MODULE: &str = "nonos";
+/// Name of that import.
+pub const TICK_NAME: &str = "tick";
+
+/// A metered module of profile v1, validated after the transformation.
+#[derive(Debug)]
+pub struct Metered {
+    wasm: Vec<u8>,
+    pub(crate) facts: Facts,
+}
+
+impl Metered {
+    /// The transformed module.
+    #[must_use]
+    pub fn wasm(&self) -> &[u8] {
+        &self.wasm
+    }
+
+    /// Whether it computes with floats, so that an engine must canonicalise NaNs.
+    #[must_use]
+    pub const fn has_floats(&self) -> bool {
+        self.facts.has_floats
+    }
+
+    /// Names of the exports that hold the module's own mutable globals, in their order.
+    pub fn global_exports(&self) -> impl Iterator<Item = String> {
+        self.facts.mutable_globals.iter().map(|index| global_export(*index))
+    }
+}
+
+fn global_export(index: u32) -> String {
+    format!("{GLOBAL_EXPORT}{index}")
+}
+
+/// Checks a module against the caps and profile v1, meters it, and validates the result.
+///
+/// # Errors
+/// [`ProfileError`] names the first part of the module that breaks a rule.
+pub fn meter(wasm: &[u8], caps: &Caps) -> Result<Metered, ProfileError> {
+    let facts = profile::check(wasm, caps)?;
+    let wasm = transform(wasm, &facts)?;
+    profile::validate(&wasm)?;
+    Ok(Metered { wasm, facts })
+}
+
+/// Where the things that the transformation adds have their index.
+struct Added<'a> {
+    facts: &'a Facts,
+    tick: u32,
+    gas: u32,
+    depth: u32,
+}
+
+/// Shifts the indices of defined functions past the one import more.
+impl Reencode for Added<'_> {
+    type Error = core::convert::Infallible;
+
+    fn function_index(&mut self, index: u32) -> Result<u32, ReencodeError> {
+        Ok(if index < self.tick { index } else { index + 1 })
+    }
+}
+
+type ReencodeError = wasm_encoder::reencode::Error;
+
+impl From<ReencodeError> for ProfileError {
+    fn from(error: ReencodeError) -> Self {
+        Self::Invalid { offset: 0, message: error.to_string() }
+    }
+}
+
+/// The sections of a module in the order of the format.
+#[derive(Default)]
+struct Sections {
+    types: TypeSection,
+    imports: ImportSection,
+    functions: FunctionSection,
+    tables: TableSection,
+    memories: MemorySection,
+    globals: GlobalSection,
+    exports: ExportSection,
+    elements: ElementSection,
+    data_count: Option<DataCountSection>,
+    code: CodeSection,
+    data: DataSection,
+}
+
+fn transform(wasm: &[u8], facts: &Facts) -> Result<Vec<u8>, ProfileError> {
+    let tick = facts.import_count();
+    let mut added = Added { facts, tick, gas: facts.global_count, depth: facts.global_count + 1 };
+    let mut out = Sections::default();
+    let mut bodies: Vec<FunctionBody<'_>> = Vec::new();
+    let mut start = None;
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload? {
+            Payload::TypeSection(s) => utils::parse_type_section(&mut added, &mut out.types, s)?,
+            Payload::ImportSection(s) => utils::parse_import_section(&mut added, &mut out.imports, s)?,
+            Payload::FunctionSection(s) => utils::parse_function_section(&mut added, &mut out.functions, s)?,
+            Payload::TableSection(s) => utils::parse_table_section(&mut added, &mut out.tables, s)?,
+            Payload::MemorySection(s) => utils::parse_memory_section(&mut added, &mut out.memories, s)?,
+            Payload::GlobalSection(s) => utils::parse_global_section(&mut added, &mut out.globals, s)?,
+            Payload::ExportSection(s) => utils::parse_export_section(&mut added, &mut out.exports, s)?,
+            Payload::ElementSection(s) => utils::parse_element_section(&mut added, &mut out.elements, s)?,
+            Payload::DataCountSection { count, .. } => out.data_count = Some(DataCountSection { count }),
+            Payload::DataSection(s) => utils::parse_data_section(&mut added, &mut out.data, s)?,
+            Payload::StartSection { func, .. } => start = Some(added.function_index(func)?),
+            Payload::CodeSectionEntry(body) => bodies.push(body),
+            _ => {}
+        }
+    }
+
+    // Types beyond the module's own: that of the tick, and one per function for the block that
+    // its body is wrapped into, which takes nothing and gives what the function gives.
+    let tick_type = out.types.len();
+    out.types.ty().function([], []);
+    out.imports.import(TICK_MODULE, TICK_NAME, EntityType::Function(tick_type));
+    for (val_type, initial) in
+        [(ValType::I64, ConstExpr::i64_const(0)), (ValType::I32, ConstExpr::i32_const(0))]
+    {
+        out.globals.global(GlobalType { val_type, mutable: true, shared: false }, &initial);
+    }
+    out.exports.export(GAS_EXPORT, ExportKind::Global, added.gas);
+    out.exports.export(DEPTH_EXPORT, ExportKind::Global, added.depth);
+    for index in &facts.mutable_globals {
+        out.exports.export(&global_export(*index), ExportKind::Global, *index);
+    }
+    if facts.memory_pages_min.is_some() {
+        out.exports.export(MEMORY_EXPORT, ExportKind::Memory, 0);
+    }
+    if let Some(start) = start {
+        out.exports.export(START_EXPORT, ExportKind::Func, start);
+    }
+    for (body, defined) in bodies.iter().zip(0..) {
+        let function = body::transform(&mut added, &mut out.types, body, defined)?;
+        out.code.function(&function);
+    }
+    Ok(out.finish())
+}
+
+impl Sections {
+    fn finish(self) -> Vec<u8> {
+        let mut module = Module::new();
+        module.section(&self.types).section(&self.imports).section(&self.functions);
+        module.section(&self.tables).section(&self.memories).section(&self.globals);
+        module.section(&self.exports).section(&self.elements);
+        if let Some(data_count) = &self.data_count {
+            module.section(data_count);
+        }
+        module.section(&self.code).section(&self.data);
+        module.finish()
+    }
+}

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod capsule;
+mod checkpoint;
 mod chunk;
 mod container;
 pub mod domains;
@@ -10,9 +11,10 @@ mod head;
 mod host_call;
 pub mod instrument;
 mod manifest;
+mod operator;
 mod payload;
 mod policy;
-pub mod profile;
+mod profile;
 mod runtime;
 mod signature;
 mod store;
@@ -29,10 +31,10 @@ pub use crate::host_call::{HostCall, HostCallSet, UnknownHostCall};
 pub use crate::manifest::{Abi, Manifest, ManifestError, PayloadInfo};
 pub use crate::payload::{PayloadError, wasm_from_wat_or_wasm};
 pub use crate::policy::{ClockMode, Policy, PolicyError, RandomMode};
-pub use crate::profile::ProfileError;
-pub use crate::runtime::{
-    Aborted, Config, EngineError, LoadError, Loaded, ReplayError, RunError, Runtime, replay,
-};
+pub use crate::profile::{Caps, ProfileError};
+pub use crate::runtime::engine::{End, Engine, EngineError, Guest, Program, Stop};
+pub use crate::runtime::session::Session;
+pub use crate::runtime::{Aborted, Config, LoadError, Loaded, ReplayError, RunError, Runtime, replay};
 pub use crate::signature::{
     AssembleError, CheckSigned, PackError, SignError, SignaturePolicy, SignatureRecord, SignerRole,
     VerifyError,

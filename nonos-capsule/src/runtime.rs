@@ -1,13 +1,33 @@
+//! Loading and running: the only part of the crate that touches a clock, threads and machine
+//! code.
+
 use core::fmt;
 use std::sync::Arc;
+use std::thread;
 
 use nonos_identity::Verified;
+use wasmparser::ValType;
 
 use crate::capsule::{Capsule, CapsuleId};
 use crate::execution::{Execution, Invocation};
+use crate::host_call::HostCall;
+use crate::instrument::{self, Metered};
 use crate::policy::{Policy, PolicyError};
-use crate::profile::ProfileError;
-use crate::store::{NonceStore, StoreError};
+use crate::profile::{Caps, ProfileError};
+use crate::store::{NonceError, NonceStore, StoreError};
+
+pub(crate) mod engine;
+mod guest;
+pub(crate) mod session;
+mod wasi;
+mod wasmtime;
+
+use self::engine::{Engine, EngineError, Program};
+use self::session::Session;
+use self::wasmtime::WasmtimeEngine;
+
+/// Stack of the thread of a run, in bytes: the guest's and room for host calls.
+const THREAD_STACK_BYTES: usize = wasmtime::STACK_BYTES + (2 << 20);
 
 /// How a runtime treats all capsules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,19 +35,14 @@ pub struct Config {
     /// Runs at a time that fit the pool of linear memories; more fall back to fresh mappings.
     pub pool_slots: u32,
     /// What a payload may contain at most, checked before anything is compiled.
-    pub caps: crate::profile::Caps,
+    pub caps: Caps,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { pool_slots: 8, caps: crate::profile::Caps::default() }
+        Self { pool_slots: 8, caps: Caps::default() }
     }
 }
-
-/// A configuration or machine that cannot run capsules. The operator's fault.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("engine cannot start: {0}")]
-pub struct EngineError(pub String);
 
 /// Why a verified capsule cannot be run here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +86,7 @@ pub enum LoadError {
     Entry(String),
     /// The engine refuses the instrumented module.
     #[error("compilation failed: {0}")]
-    Compile(String),
+    Compile(EngineError),
 }
 
 /// Why a run did not happen or did not end. None of these is a result of the capsule.
@@ -122,16 +137,24 @@ pub enum ReplayError {
 /// Loads and runs capsules.
 #[derive(Clone)]
 pub struct Runtime {
-    config: Arc<Config>,
+    engine: Arc<dyn Engine>,
+    caps: Caps,
 }
 
 impl Runtime {
-    /// Starts the engine.
+    /// Starts the wasmtime engine.
     ///
     /// # Errors
-    /// [`EngineError`] if this machine cannot run the engine.
+    /// [`EngineError`] if this machine cannot run it; the operator's to fix.
     pub fn new(config: Config) -> Result<Self, EngineError> {
-        Ok(Self { config: Arc::new(config) })
+        let engine = Arc::new(WasmtimeEngine::new(config.pool_slots)?);
+        Ok(Self::with_engine(config.caps, engine))
+    }
+
+    /// Uses an engine of the embedder's.
+    #[must_use]
+    pub fn with_engine(caps: Caps, engine: Arc<dyn Engine>) -> Self {
+        Self { engine, caps }
     }
 
     /// Validates, meters and compiles the payload under what both policies allow.
@@ -141,14 +164,59 @@ impl Runtime {
     pub fn load(&self, capsule: &Verified<Capsule>, operator: &Policy) -> Result<Loaded, LoadError> {
         operator.check()?;
         let policy = capsule.policy().intersect(operator);
-        Ok(Loaded { capsule_id: capsule.id(), policy })
+        let entry = capsule.manifest().entry.clone();
+        let module = instrument::meter(capsule.payload(), &self.caps)?;
+        check_declared(&module, &policy)?;
+        check_imports(&module)?;
+        check_entry(&module, &entry)?;
+        let program = self.engine.prepare(&module).map_err(LoadError::Compile)?;
+        Ok(Loaded { capsule_id: capsule.id(), policy, entry, program })
     }
 }
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Runtime").field("engine", &self.engine.name()).finish_non_exhaustive()
     }
+}
+
+fn check_declared(module: &Metered, policy: &Policy) -> Result<(), LoadError> {
+    let declared = [
+        ("memory pages", module.facts.memory_pages_min.unwrap_or(0), policy.memory_pages_max),
+        ("table entries", module.facts.table_elems, policy.table_elems_max),
+    ];
+    for (what, declared, allowed) in declared {
+        let allowed = u64::from(allowed);
+        if declared > allowed {
+            return Err(LoadError::Declared { what, declared, allowed });
+        }
+    }
+    Ok(())
+}
+
+fn check_imports(module: &Metered) -> Result<(), LoadError> {
+    for (from, name, ty) in &module.facts.imports {
+        let call = name.parse::<HostCall>().ok().filter(|_| from == HostCall::MODULE);
+        let Some(call) = call else {
+            return Err(LoadError::UnknownImport { module: from.clone(), name: name.clone() });
+        };
+        let params = call.params().chars().map(|kind| if kind == 'I' { ValType::I64 } else { ValType::I32 });
+        let results: &[ValType] = if call == HostCall::ProcExit { &[] } else { &[ValType::I32] };
+        if !params.eq(ty.params().iter().copied()) || ty.results() != results {
+            return Err(LoadError::ImportType { name: name.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn check_entry(module: &Metered, entry: &str) -> Result<(), LoadError> {
+    let facts = &module.facts;
+    let export = facts.function_exports.iter().find(|(name, _)| name == entry);
+    let ty = export.and_then(|(_, index)| facts.function_type(*index));
+    if ty.is_some_and(|ty| ty.params().is_empty() && ty.results().is_empty()) {
+        return Ok(());
+    }
+    Err(LoadError::Entry(entry.to_owned()))
 }
 
 /// A capsule ready to run any number of times, from any thread.
@@ -156,6 +224,8 @@ impl fmt::Debug for Runtime {
 pub struct Loaded {
     capsule_id: CapsuleId,
     policy: Policy,
+    entry: String,
+    program: Arc<dyn Program>,
 }
 
 impl Loaded {
@@ -176,8 +246,31 @@ impl Loaded {
     /// # Errors
     /// [`RunError`]: the nonce is spent, the store failed, or the host gave up.
     pub fn run(&self, invocation: &Invocation, nonces: &dyn NonceStore) -> Result<Execution, RunError> {
-        let _ = (invocation, nonces);
-        Err(Aborted::Host("engine not started".to_owned()).into())
+        invocation.check()?;
+        nonces.consume(&invocation.nonce_key(&self.capsule_id)).map_err(|error| match error {
+            NonceError::Used => RunError::NonceUsed,
+            NonceError::Store(error) => RunError::Store(error),
+        })?;
+        Ok(self.execute(invocation)?)
+    }
+
+    /// Runs on a thread of its own, whose stack is as large as the deepest policy needs.
+    fn execute(&self, invocation: &Invocation) -> Result<Execution, Aborted> {
+        let session = Box::new(Session::new(
+            self.capsule_id,
+            self.entry.clone(),
+            self.policy.clone(),
+            invocation.clone(),
+        ));
+        let program = Arc::clone(&self.program);
+        let session = thread::Builder::new()
+            .name("capsule".to_owned())
+            .stack_size(THREAD_STACK_BYTES)
+            .spawn(move || program.run(session))
+            .map_err(|error| Aborted::Host(format!("no thread: {error}")))?
+            .join()
+            .map_err(|_| Aborted::Host("engine panicked".to_owned()))?;
+        session.into_execution()
     }
 }
 
@@ -195,6 +288,12 @@ impl fmt::Debug for Loaded {
 /// # Errors
 /// [`ReplayError::Diverged`] names the first checkpoint that differs.
 pub fn replay(loaded: &Loaded, invocation: &Invocation, execution: &Execution) -> Result<(), ReplayError> {
-    let _ = (loaded, invocation, execution);
-    Err(RunError::from(Aborted::Host("engine not started".to_owned())).into())
+    invocation.check().map_err(ReplayError::Run)?;
+    let own = loaded.execute(invocation).map_err(RunError::from)?;
+    if own == *execution {
+        return Ok(());
+    }
+    let pairs = own.checkpoints.iter().zip(&execution.checkpoints);
+    let agreed = pairs.take_while(|(own, theirs)| own == theirs).count();
+    Err(ReplayError::Diverged { checkpoint: u32::try_from(agreed).unwrap_or(u32::MAX) })
 }

@@ -1,1 +1,8 @@
+//! The integration tests, one binary.
 
+mod attacks;
+mod container;
+mod metering;
+mod properties;
+mod run;
+mod support;

@@ -1,0 +1,187 @@
+//! The chain of checkpoints: what a run commits to while it goes.
+//!
+//! ```text
+//! cp_0      = H(genesis, capsule_id, policy digest, nonce, input digest, instrument version)
+//! cp_k      = H(checkpoint, cp_{k-1}, k, gas used, memory pages, memory root, H(globals), stack slots, host log)
+//! exec_hash = H(execution, cp_last, status, output digest, stderr digest, gas used, peak pages, host calls, count)
+//! ```
+//! `H` is SHA3-512 over length-prefixed fields under a domain. Memory is committed in logical
+//! pages of 4 KiB whatever the machine's are: a leaf is the keyed BLAKE3 of the page, sixteen of
+//! them hash to the node of a 64 KiB page, and the root is the hash over the nodes. Locals and
+//! operands are not committed; between two checkpoints determinism implies them.
+
+use nonos_identity::wire::{self, Wire};
+use nonos_identity::{Digest, WideDigest};
+
+use crate::capsule::CapsuleId;
+use crate::domains::{CHECKPOINT, EXECUTION, GENESIS, GLOBALS, MEMORY};
+use crate::execution::{Execution, Invocation, Status};
+use crate::instrument;
+use crate::policy::Policy;
+
+/// Page of a leaf, in bytes.
+const PAGE_BYTES: usize = 4_096;
+/// Page of WASM, in bytes: sixteen leaves.
+pub(crate) const WASM_PAGE_BYTES: usize = 65_536;
+const LEAVES_PER_NODE: usize = WASM_PAGE_BYTES / PAGE_BYTES;
+
+type Leaf = [u8; 32];
+
+/// State of a guest at a checkpoint, beside its memory.
+pub(crate) struct Moment<'a> {
+    pub(crate) gas_used: u64,
+    pub(crate) globals: &'a [u8],
+    pub(crate) depth: i32,
+    pub(crate) host_log: Digest,
+}
+
+/// The chain so far, and what it needs to hash only the pages that changed.
+pub(crate) struct Chain {
+    links: Vec<WideDigest>,
+    /// The memory as of the last checkpoint.
+    shadow: Vec<u8>,
+    leaves: Vec<Leaf>,
+    nodes: Vec<[u8; 64]>,
+    leaf_key: [u8; 32],
+    zero_leaf: Leaf,
+}
+
+impl Chain {
+    pub(crate) fn new(genesis: WideDigest) -> Self {
+        let leaf_key = *Digest::of(MEMORY, &[b"leaf"]).as_bytes();
+        let zero_leaf = *blake3::keyed_hash(&leaf_key, &[0; PAGE_BYTES]).as_bytes();
+        let (shadow, leaves, nodes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { links: vec![genesis], shadow, leaves, nodes, leaf_key, zero_leaf }
+    }
+
+    pub(crate) fn push(&mut self, memory: &[u8], moment: &Moment<'_>) {
+        let root = self.memory_root(memory);
+        let last = self.links.last().map_or(&[][..], |link| link.as_bytes());
+        let pages = (memory.len() / WASM_PAGE_BYTES) as u64;
+        let link = WideDigest::of(
+            CHECKPOINT,
+            &[
+                last,
+                &(self.links.len() as u64).to_le_bytes(),
+                &moment.gas_used.to_le_bytes(),
+                &pages.to_le_bytes(),
+                root.as_bytes(),
+                WideDigest::of(GLOBALS, &[moment.globals]).as_bytes(),
+                &moment.depth.to_le_bytes(),
+                moment.host_log.as_bytes(),
+            ],
+        );
+        self.links.push(link);
+    }
+
+    pub(crate) fn into_links(self) -> Vec<WideDigest> {
+        self.links
+    }
+
+    fn memory_root(&mut self, memory: &[u8]) -> WideDigest {
+        self.shadow.resize(memory.len(), 0);
+        self.leaves.resize(memory.len().div_ceil(PAGE_BYTES), self.zero_leaf);
+        let known_nodes = self.nodes.len();
+        self.nodes.resize(memory.len().div_ceil(WASM_PAGE_BYTES), [0; 64]);
+        let now = memory.chunks(WASM_PAGE_BYTES);
+        let then = self.shadow.chunks_mut(WASM_PAGE_BYTES);
+        let leaves = self.leaves.chunks_mut(LEAVES_PER_NODE);
+        for ((((now, then), leaves), node), index) in now.zip(then).zip(leaves).zip(&mut self.nodes).zip(0..)
+        {
+            let mut is_dirty = index >= known_nodes;
+            let pages = now.chunks(PAGE_BYTES).zip(then.chunks_mut(PAGE_BYTES));
+            for ((now, then), leaf) in pages.zip(leaves.iter_mut()) {
+                if now != then {
+                    *leaf = *blake3::keyed_hash(&self.leaf_key, now).as_bytes();
+                    then.copy_from_slice(now);
+                    is_dirty = true;
+                }
+            }
+            if is_dirty {
+                *node = *WideDigest::of(MEMORY, &[b"node", leaves.as_flattened()]).as_bytes();
+            }
+        }
+        WideDigest::of(MEMORY, &[b"root", self.nodes.as_flattened()])
+    }
+}
+
+/// The first link: everything that decides the run.
+pub(crate) fn genesis(capsule: &CapsuleId, policy: &Policy, invocation: &Invocation) -> WideDigest {
+    WideDigest::of(
+        GENESIS,
+        &[
+            capsule.as_bytes(),
+            policy.digest().as_bytes(),
+            &invocation.nonce,
+            invocation.digest().as_bytes(),
+            &instrument::VERSION.to_le_bytes(),
+            &instrument::GAS_SCHEDULE.to_le_bytes(),
+        ],
+    )
+}
+
+impl Wire for Status {
+    const MAX_BYTES: usize = 16;
+}
+
+impl Execution {
+    /// Recomputes the hash from the other fields: what a receiver checks before it believes
+    /// that output, status and figures belong to the hash.
+    #[must_use]
+    pub fn compute_hash(&self) -> WideDigest {
+        let last = self.checkpoints.last().map_or(&[][..], |link| link.as_bytes());
+        WideDigest::of(
+            EXECUTION,
+            &[
+                last,
+                &wire::to_bytes(&self.status),
+                self.output_digest.as_bytes(),
+                WideDigest::of_bytes(&self.stderr).as_bytes(),
+                &self.gas_used.to_le_bytes(),
+                &self.peak_pages.to_le_bytes(),
+                &self.host_calls.bits().to_le_bytes(),
+                &(self.checkpoints.len() as u64).to_le_bytes(),
+            ],
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(chain: &mut Chain, memory: &[u8]) -> WideDigest {
+        chain.memory_root(memory)
+    }
+
+    fn fresh() -> Chain {
+        Chain::new(WideDigest::of_bytes(&[]))
+    }
+
+    #[test]
+    fn incremental_roots_equal_fresh_ones() {
+        let mut chain = fresh();
+        let mut memory = vec![0; 2 * WASM_PAGE_BYTES];
+        for (place, len) in [(0, 2), (70_000, 2), (131_071, 2), (131_072, 3), (5, 3)] {
+            memory.resize(len * WASM_PAGE_BYTES, 0);
+            memory[place] ^= 1;
+            assert_eq!(root(&mut chain, &memory), root(&mut fresh(), &memory), "byte {place}");
+        }
+        // A byte that went back is seen as well.
+        memory[5] ^= 1;
+        assert_eq!(root(&mut chain, &memory), root(&mut fresh(), &memory));
+    }
+
+    #[test]
+    fn every_byte_and_the_size_count() {
+        let memory = vec![0; WASM_PAGE_BYTES];
+        let zero = root(&mut fresh(), &memory);
+        assert_ne!(zero, root(&mut fresh(), &[]));
+        assert_ne!(zero, root(&mut fresh(), &vec![0; 2 * WASM_PAGE_BYTES]));
+        for place in [0, 4_095, 4_096, 65_535] {
+            let mut changed = memory.clone();
+            changed[place] = 1;
+            assert_ne!(zero, root(&mut fresh(), &changed), "byte {place}");
+        }
+    }
+}

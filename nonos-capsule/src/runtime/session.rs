@@ -1,0 +1,271 @@
+use core::fmt;
+use core::time::Duration;
+use std::time::Instant;
+
+use nonos_identity::{Digest, WideDigest};
+
+use super::Aborted;
+use super::engine::{End, Guest, Stop};
+use super::wasi::{self, Fault, Streams};
+use crate::capsule::CapsuleId;
+use crate::checkpoint::{self, Chain, Moment};
+use crate::domains::{HOST_LOG, RANDOM};
+use crate::execution::{Execution, Invocation, Status, TrapCode};
+use crate::host_call::{HostCall, HostCallSet};
+use crate::policy::Policy;
+
+/// Gas between two looks at the wall clock: some milliseconds.
+const SLICE_GAS: u64 = 50_000_000;
+
+/// Gas per byte that a host call moves.
+pub(super) const GAS_PER_BYTE: u64 = 1;
+
+/// The host's side of one run: meter, checkpoints, host calls, limits.
+pub struct Session {
+    capsule_id: CapsuleId,
+    entry: String,
+    pub(super) policy: Policy,
+    pub(super) invocation: Invocation,
+    input_digest: WideDigest,
+    pub(super) streams: Streams,
+    pub(super) random: blake3::OutputReader,
+    chain: Chain,
+    next_checkpoint: u64,
+    /// Gas handed out so far; what is used is this less what is left in the guest.
+    granted: u64,
+    /// Gas used at the last look.
+    pub(super) gas_used: u64,
+    calls: HostCallSet,
+    host_log: Digest,
+    peak_pages: u32,
+    started: Instant,
+    ending: Option<Result<Status, Aborted>>,
+}
+
+impl Session {
+    pub(super) fn new(capsule_id: CapsuleId, entry: String, policy: Policy, invocation: Invocation) -> Self {
+        let input_digest = invocation.digest();
+        let genesis = checkpoint::genesis(&capsule_id, &policy, &invocation);
+        let seed = Digest::of(RANDOM, &[capsule_id.as_bytes(), &invocation.nonce, input_digest.as_bytes()]);
+        Self {
+            capsule_id,
+            entry,
+            input_digest,
+            streams: Streams::default(),
+            random: blake3::Hasher::new_keyed(seed.as_bytes()).finalize_xof(),
+            chain: Chain::new(genesis),
+            next_checkpoint: 0,
+            granted: 0,
+            gas_used: 0,
+            calls: HostCallSet::EMPTY,
+            host_log: Digest::of(HOST_LOG, &[]),
+            peak_pages: 0,
+            started: now(),
+            ending: None,
+            policy,
+            invocation,
+        }
+    }
+
+    /// The exported function to run.
+    #[must_use]
+    pub fn entry(&self) -> &str {
+        &self.entry
+    }
+
+    /// Most pages of 64 KiB that memory may have; a request beyond yields -1.
+    #[must_use]
+    pub const fn memory_pages_max(&self) -> u32 {
+        self.policy.memory_pages_max
+    }
+
+    /// Most entries over all tables.
+    #[must_use]
+    pub const fn table_elems_max(&self) -> u32 {
+        self.policy.table_elems_max
+    }
+
+    /// Grants the first slice; called after instantiation, before the first instruction.
+    pub fn begin(&mut self, guest: &mut dyn Guest) {
+        guest.set_depth(i32::try_from(self.policy.stack_depth_max).unwrap_or(i32::MAX));
+        self.next_checkpoint = self.policy.checkpoint_interval(pages(guest));
+        self.grant(guest);
+    }
+
+    /// The import `nonos.tick`: the slice is overdrawn.
+    ///
+    /// # Errors
+    /// [`Stop`] if the run is over.
+    pub fn tick(&mut self, guest: &mut dyn Guest) -> Result<(), Stop> {
+        self.settle(guest)?;
+        if self.gas_used >= self.next_checkpoint {
+            self.checkpoint(guest);
+            self.next_checkpoint =
+                self.gas_used.saturating_add(self.policy.checkpoint_interval(pages(guest)));
+        }
+        self.grant(guest);
+        Ok(())
+    }
+
+    /// A host call; `args` are the operands as bits. `None` is the answer of a call that
+    /// returns nothing.
+    ///
+    /// # Errors
+    /// [`Stop`] if the run is over.
+    pub fn call(&mut self, call: HostCall, args: &[u64], guest: &mut dyn Guest) -> Result<Option<u32>, Stop> {
+        if !self.policy.host_calls.contains(call) {
+            return Err(self.stop(Ok(Status::HostDenied(call as u8))));
+        }
+        self.calls = self.calls.with(call);
+        self.settle(guest)?;
+        self.charge(call.base_gas(), guest)?;
+        let answer = wasi::call(self, call, args, guest);
+        let (code, errno) = match answer {
+            Ok(errno) => (0u8, errno as u32),
+            Err(Fault::Exit(code)) => (1, code),
+            Err(Fault::BadPointer) => (2, 0),
+            Err(Fault::Quota) => (3, 0),
+            Err(Fault::Stop) => return Err(Stop),
+        };
+        let args: Vec<u8> = args.iter().flat_map(|arg| arg.to_le_bytes()).collect();
+        let gas = self.gas_used.to_le_bytes();
+        let fields: [&[u8]; 5] =
+            [self.host_log.as_bytes(), &[call as u8, code], &gas, &args, &errno.to_le_bytes()];
+        self.host_log = Digest::of(HOST_LOG, &fields);
+        match answer {
+            Ok(errno) => Ok(Some(errno as u32)),
+            Err(Fault::Exit(code)) => Err(self.stop(Ok(Status::Exit(code)))),
+            Err(Fault::BadPointer) => Err(self.stop(Ok(Status::Trap(TrapCode::BadPointer)))),
+            Err(Fault::Quota) => Err(self.stop(Ok(Status::Quota))),
+            Err(Fault::Stop) => Err(Stop),
+        }
+    }
+
+    /// The last call: takes the final checkpoint. `guest` is `None` if instantiation failed.
+    pub fn end(&mut self, end: End, guest: Option<&mut dyn Guest>) {
+        let mut depth = 0;
+        if let Some(guest) = guest {
+            depth = guest.depth();
+            self.gas_used = self.used(guest);
+            self.checkpoint(guest);
+        }
+        let status = match end {
+            End::Failed(error) => Err(Aborted::Host(error)),
+            End::Trapped(TrapCode::Unreachable) if depth < 0 => Ok(Status::Trap(TrapCode::StackLimit)),
+            End::Trapped(code) => Ok(Status::Trap(code)),
+            End::Returned => Ok(Status::Exit(0)),
+            End::Stopped => Err(Aborted::Host("engine stopped the run by itself".to_owned())),
+        };
+        let stopped = self.ending.take();
+        self.ending = Some(match stopped {
+            Some(ending) => ending,
+            // The last stretch of code may overdraw without a tick.
+            None if self.gas_used > self.policy.gas_limit => Ok(Status::Trap(TrapCode::OutOfGas)),
+            None => status,
+        });
+    }
+
+    /// Gives the run up for a reason of the host's.
+    pub(super) fn abort(&mut self, reason: String) -> Stop {
+        self.stop(Err(Aborted::Host(reason)))
+    }
+
+    pub(super) fn into_execution(self) -> Result<Execution, Aborted> {
+        let status = self.ending.unwrap_or_else(|| Err(Aborted::Host("engine ended no run".to_owned())))?;
+        let (output, stderr) = self.streams.into_output();
+        let mut execution = Execution {
+            capsule_id: self.capsule_id,
+            exec_hash: WideDigest::from_bytes([0; 64]),
+            status,
+            output_digest: WideDigest::of_bytes(&output),
+            output,
+            stderr,
+            gas_used: self.gas_used,
+            peak_pages: self.peak_pages,
+            host_calls: self.calls,
+            checkpoints: self.chain.into_links(),
+            input_digest: self.input_digest,
+            nonce: self.invocation.nonce,
+            policy: self.policy,
+        };
+        execution.exec_hash = execution.compute_hash();
+        Ok(execution)
+    }
+
+    /// Charges for work the host is about to do.
+    pub(super) fn charge(&mut self, gas: u64, guest: &mut dyn Guest) -> Result<(), Stop> {
+        let left = guest.gas().saturating_sub(i64::try_from(gas).unwrap_or(i64::MAX));
+        guest.set_gas(left);
+        self.gas_used = self.used(guest);
+        self.check_gas()
+    }
+
+    /// Keeps the first ending.
+    fn stop(&mut self, ending: Result<Status, Aborted>) -> Stop {
+        self.ending.get_or_insert(ending);
+        Stop
+    }
+
+    /// Looks at gas and wall clock.
+    fn settle(&mut self, guest: &mut dyn Guest) -> Result<(), Stop> {
+        self.gas_used = self.used(guest);
+        self.check_gas()?;
+        let elapsed = now().saturating_duration_since(self.started);
+        if elapsed > Duration::from_millis(self.policy.wall_ms_max) {
+            let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            return Err(self.stop(Err(Aborted::WallClock(ms))));
+        }
+        Ok(())
+    }
+
+    fn check_gas(&mut self) -> Result<(), Stop> {
+        if self.gas_used > self.policy.gas_limit {
+            return Err(self.stop(Ok(Status::Trap(TrapCode::OutOfGas))));
+        }
+        Ok(())
+    }
+
+    fn used(&self, guest: &mut dyn Guest) -> u64 {
+        self.granted.saturating_add_signed(guest.gas().saturating_neg())
+    }
+
+    /// Hands out gas up to the next checkpoint, look at the clock, or the limit.
+    fn grant(&mut self, guest: &mut dyn Guest) {
+        let used = self.gas_used;
+        let until =
+            self.next_checkpoint.min(self.policy.gas_limit).min(used.saturating_add(SLICE_GAS)).max(used);
+        self.granted = until;
+        guest.set_gas(i64::try_from(until - used).unwrap_or(i64::MAX));
+    }
+
+    fn checkpoint(&mut self, guest: &mut dyn Guest) {
+        let mut globals = Vec::new();
+        guest.globals(&mut globals);
+        let depth = guest.depth();
+        self.peak_pages = u32::try_from(pages(guest)).unwrap_or(u32::MAX);
+        let moment = Moment { gas_used: self.gas_used, globals: &globals, depth, host_log: self.host_log };
+        self.chain.push(guest.memory(), &moment);
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("capsule_id", &self.capsule_id)
+            .field("gas_used", &self.gas_used)
+            .field("ending", &self.ending)
+            .finish_non_exhaustive()
+    }
+}
+
+fn pages(guest: &mut dyn Guest) -> u64 {
+    (guest.memory().len() / checkpoint::WASM_PAGE_BYTES) as u64
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the wall-clock backstop; it aborts a run and enters no result"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
