@@ -269,6 +269,7 @@ mod tests {
         let bare = text.trim_end_matches(".onion");
         for bad in [
             text.to_uppercase(),
+            format!("{}.onion", bare.to_uppercase()),
             bare.to_owned(),
             format!("{bare}.anyone"),
             format!("a{text}"),

@@ -113,17 +113,22 @@ impl Opening {
         if self.commit(exec_key) == *commitment { Ok(()) } else { Err(OpeningError) }
     }
 
-    /// As [`Self::check`], and that the named node certified the execution key: nobody can be
-    /// named as the one who ran without having signed for it.
+    /// As [`Self::check`], and that the named node certified the execution key for that time:
+    /// nobody can be named as the one who ran without having signed for it. An auditor who
+    /// comes later checks the certificate at the start of the epoch, not at the time of the audit.
     ///
     /// # Errors
-    /// [`OpeningError`] if the commitment, the node, the role or the key differ.
+    /// [`OpeningError`] if commitment, node, role or key differ or the certificate is valid at
+    /// no second of the epoch.
     pub fn check_certified(
         &self,
         commitment: &IdCommitment,
         certificate: &Verified<Certificate>,
     ) -> Result<(), OpeningError> {
         if certificate.role() != Role::Execution || certificate.node() != self.node {
+            return Err(OpeningError);
+        }
+        if certificate.not_before() >= self.epoch.end() || certificate.not_after() <= self.epoch.start() {
             return Err(OpeningError);
         }
         self.check(commitment, &certificate.subject())
@@ -142,8 +147,6 @@ impl fmt::Debug for Opening {
 
 #[cfg(test)]
 mod tests {
-    use core::time::Duration;
-
     use super::*;
     use crate::address::OnionNetwork;
     use crate::identity::Identity;
@@ -174,10 +177,20 @@ mod tests {
     }
 
     fn certify(identity: &Identity, key: &SigningKey, role: Role) -> Verified<Certificate> {
-        let hour = Duration::from_secs(3_600);
-        let certificate = Certificate::issue(&identity.root_key(), key, role, 0, NOW, hour, &net());
+        certify_from(NOW, identity, key, role)
+    }
+
+    /// For ten minutes, the length of an epoch.
+    fn certify_from(
+        start: Timestamp,
+        identity: &Identity,
+        key: &SigningKey,
+        role: Role,
+    ) -> Verified<Certificate> {
+        let root = identity.root_key();
+        let certificate = Certificate::issue(&root, key, role, 0, start, Epoch::LENGTH, &net());
         Unverified::new(certificate.expect("within the rules"))
-            .check_issued(role, &net(), NOW)
+            .check_issued(role, &net(), start)
             .expect("valid")
     }
 
@@ -252,6 +265,23 @@ mod tests {
         let commitment = opening.commit(&key.public());
         let certificate = certify(&a, &key, Role::Author);
         assert_eq!(opening.check_certified(&commitment, &certificate), Err(OpeningError));
+    }
+
+    #[test]
+    fn the_certificate_must_be_valid_in_the_epoch() {
+        let a = Identity::from_seed(&[1; 64]);
+        let (opening, key) = run(&a);
+        let commitment = opening.commit(&key.public());
+        let check = |start| {
+            let certificate = certify_from(Timestamp::from_secs(start), &a, &key, Role::Execution);
+            opening.check_certified(&commitment, &certificate)
+        };
+        let (start, end) = (opening.epoch.start().as_secs(), opening.epoch.end().as_secs());
+        let length = Epoch::LENGTH.as_secs();
+        assert_eq!(check(start - length), Err(OpeningError));
+        assert_eq!(check(start - length + 1), Ok(()));
+        assert_eq!(check(end - 1), Ok(()));
+        assert_eq!(check(end), Err(OpeningError));
     }
 
     #[test]

@@ -233,6 +233,8 @@ mod tests {
     fn numbers_of_any_size_have_keys_of_their_own() {
         let small = u64::from(ESCAPE) - 1;
         assert_eq!(*master().descend(small).key(), *master().child(ESCAPE - 1).expect("index").key());
+        let escape = master().child(ESCAPE).expect("index");
+        assert_ne!(*master().descend(ESCAPE.into()).key(), *escape.key(), "the escape is no number");
         let numbers = [
             0,
             1,
@@ -241,6 +243,7 @@ mod tests {
             1 << 31,
             (1 << 31) + 1,
             1 << 32,
+            3 << 31,
             (1 << 62) - 1,
             1 << 62,
             u64::MAX - 1,

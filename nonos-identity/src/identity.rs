@@ -198,6 +198,7 @@ mod tests {
             *identity.execution_key(epoch, u32::MAX).to_seed(),
             *identity.execution_key(next, 0).to_seed(),
             *identity.execution_key(Epoch::from_number(u64::MAX), 0).to_seed(),
+            *identity.execution_key(Epoch::from_number((1 << 31) + 8), 0).to_seed(),
             *identity.execution_blind(epoch, 0),
             *identity.execution_blind(epoch, 1),
             *identity.execution_blind(next, 0),

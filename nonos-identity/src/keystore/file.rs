@@ -92,9 +92,9 @@ impl KeyStore for FileKeyStore {
         }
         let file = File::open(&self.path)?;
         let opened = file.metadata()?;
-        // The name may have been made a link since; what was looked at must be what was opened.
+        // Another file, or a link to one, may have taken the name since it was looked at.
         if (named.dev(), named.ino()) != (opened.dev(), opened.ino()) {
-            return Err(StorageError::NotRegular);
+            return Err(StorageError::Locked);
         }
         let mode = opened.mode() & 0o7777;
         if mode & 0o077 != 0 {
