@@ -1,1 +1,127 @@
-fn main() {}
+//! Costs of a cell and of a handshake. Names are `module::operation/key=value`.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use nonos_identity::{Epoch, NetworkId, NodeId, Timestamp};
+use nonos_onion::cgo::{ClientLayer, LAYER_SEED_BYTES, RelayLayer};
+use nonos_onion::{
+    BandwidthClass, Config, EpochKeys, FamilyTag, Input, LinkId, Machine, Output, RelayDescriptor, SubnetTag,
+};
+use zeroize::Zeroizing;
+
+const BODY: usize = 1018;
+const RELAY: u8 = 1;
+
+fn seed(hop: u8) -> [u8; LAYER_SEED_BYTES] {
+    [hop; LAYER_SEED_BYTES]
+}
+
+fn cells(c: &mut Criterion) {
+    let mut group = c.benchmark_group("cgo");
+    group.throughput(Throughput::Elements(1));
+    let mut body = [7; BODY];
+    let mut layer = RelayLayer::<BODY>::new(&seed(1));
+    group.bench_function("relay_outward/body=1018", |b| {
+        b.iter(|| black_box(layer.outward(RELAY, black_box(&mut body))));
+    });
+    group.bench_function("relay_inward/body=1018", |b| {
+        b.iter(|| layer.inward(RELAY, black_box(&mut body)));
+    });
+    group.bench_function("relay_originate/body=1018", |b| {
+        b.iter(|| black_box(layer.originate(RELAY, black_box(&mut body))));
+    });
+    let mut tor = [7; 509];
+    let mut tor_layer = RelayLayer::<509>::new(&seed(1));
+    group.bench_function("relay_outward/body=509", |b| {
+        b.iter(|| black_box(tor_layer.outward(RELAY, black_box(&mut tor))));
+    });
+    let mut client: Vec<ClientLayer<BODY>> = (1..=4).map(|hop| ClientLayer::new(&seed(hop))).collect();
+    group.bench_function("client_originate/hops=4", |b| {
+        b.iter(|| {
+            if let Some((last, before)) = client.split_last_mut() {
+                last.originate(RELAY, black_box(&mut body));
+                before.iter_mut().rev().for_each(|layer| layer.outward(RELAY, &mut body));
+            }
+        });
+    });
+    group.finish();
+}
+
+const NOW: Duration = Duration::from_secs(600_000);
+
+fn machine(number: u8) -> Machine {
+    let keys = EpochKeys::new(Zeroizing::new([number; 32]), Timestamp::from_secs(NOW.as_secs()));
+    let mut config = Config::new(NetworkId::from_name("bench"), NodeId::from_bytes([number; 32]));
+    config.limits.create_burst = u32::MAX;
+    config.limits.circuits = usize::MAX;
+    config.limits.circuits_per_link = usize::MAX;
+    config.limits.creates_per_epoch = usize::MAX;
+    Machine::new(config, keys, NOW, [number; 32]).expect("limits work together")
+}
+
+fn descriptor(number: u8, machine: &Machine) -> RelayDescriptor {
+    let epoch = Epoch::at(Timestamp::from_secs(NOW.as_secs()));
+    RelayDescriptor {
+        relay: NodeId::from_bytes([number; 32]),
+        onion_key: machine.onion_key(epoch).expect("the current epoch"),
+        epoch,
+        family: FamilyTag::from_bytes([number; 16]),
+        subnet: SubnetTag::from_bytes([number; 16]),
+        bandwidth: BandwidthClass::default(),
+        expiry: epoch.end(),
+    }
+}
+
+/// Takes the cells a machine wants to send, and gives the buffers back.
+fn cells_of(machine: &mut Machine) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(output) = machine.poll() {
+        if let Output::Cells { link, bytes } = output {
+            all.extend_from_slice(&bytes);
+            machine.handle(NOW, Input::Sent { link, buffer: bytes });
+        }
+    }
+    all
+}
+
+fn handshakes(c: &mut Criterion) {
+    let mut group = c.benchmark_group("handshake");
+    let link = LinkId(1);
+    let mut relay = machine(2);
+    relay.handle(NOW, Input::LinkUp { link, peer: NodeId::from_bytes([1; 32]), opened: false });
+    let mut client = machine(1);
+    client.handle(NOW, Input::LinkUp { link, peer: NodeId::from_bytes([2; 32]), opened: true });
+    let path = [descriptor(2, &relay)];
+    group.bench_function("client_create/suite=hybrid", |b| {
+        b.iter(|| {
+            let circuit = client.build(NOW, &path).expect("a path of one hop");
+            let cells = cells_of(&mut client);
+            client.close(NOW, circuit);
+            cells_of(&mut client);
+            cells
+        });
+    });
+    group.bench_function("relay_created/suite=hybrid", |b| {
+        b.iter_batched(
+            || {
+                client.build(NOW, &path).expect("a path of one hop");
+                cells_of(&mut client)
+            },
+            |bytes| {
+                relay.handle(NOW, Input::Cells { link, bytes });
+                cells_of(&mut relay)
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
+    targets = cells, handshakes
+}
+criterion_main!(benches);

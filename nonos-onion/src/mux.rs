@@ -29,6 +29,9 @@ struct Stream {
     consumed: u32,
     sent_end: bool,
     received_end: bool,
+    /// Whether the application has seen the end; a stream never goes before, or a break would
+    /// look like an end.
+    read_end: bool,
     /// Whether a `Readable` is on its way to the application.
     announced: bool,
     /// Whether the application waits for a `Writable`.
@@ -215,10 +218,7 @@ impl Mux {
     /// Moves received bytes to `out`, at most `max`. Yields whether a stream SENDME is due, and
     /// whether the end was reached.
     pub(crate) fn read(&mut self, id: u16, max: usize, out: &mut Vec<u8>) -> Read {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            // Both halves have ended and everything was read.
-            return Read { end: true, ..Read::default() };
-        };
+        let Some(stream) = self.streams.get_mut(&id) else { return Read::default() };
         let count = max.min(stream.received.len());
         let (front, back) = stream.received.as_slices();
         let from_front = count.min(front.len());
@@ -240,7 +240,8 @@ impl Mux {
         stream.allowance += sendmes * step;
         let more = !stream.received.is_empty();
         stream.announced = more;
-        let read = Read { sendmes, more, end: !more && stream.received_end };
+        stream.read_end = !more && stream.received_end;
+        let read = Read { sendmes, more, end: stream.read_end };
         self.reap(id);
         read
     }
@@ -269,15 +270,16 @@ impl Mux {
             consumed: 0,
             sent_end: false,
             received_end: false,
+            read_end: false,
             announced: false,
             waiting: false,
         };
         self.streams.insert(id, stream);
     }
 
-    /// Forgets a stream whose halves have both ended and whose bytes are read.
+    /// Forgets a stream that has ended here and whose end from there is read.
     fn reap(&mut self, id: u16) {
-        let done = |stream: &Stream| stream.sent_end && stream.received_end && stream.received.is_empty();
+        let done = |stream: &Stream| stream.sent_end && stream.read_end;
         if self.streams.get(&id).is_some_and(done) {
             self.streams.remove(&id);
         }

@@ -253,6 +253,10 @@ impl Machine {
         if next == own || self.links.get(&prev).is_some_and(|link| link.peer == next) {
             return self.truncate(circuit, DestroyReason::Protocol);
         }
+        // Against clients that make this node dial names without end.
+        if !self.peers.contains_key(&next) && self.opening.len() >= self.config.limits.links {
+            return self.truncate(circuit, DestroyReason::Busy);
+        }
         let create = create.to_vec();
         if let Some(relay) = self.relay(circuit) {
             relay.next = Next::Opening(next, create);

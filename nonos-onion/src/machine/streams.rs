@@ -82,7 +82,7 @@ impl Machine {
     /// Moves at most `max` received bytes to the end of `out`. The window opens as they go.
     pub fn read(&mut self, now: Duration, stream: StreamId, max: usize, out: &mut Vec<u8>) -> StreamRead {
         self.set_time(now);
-        let Some(mux) = self.mux(stream.circuit) else { return StreamRead { more: false, end: true } };
+        let Some(mux) = self.mux(stream.circuit) else { return StreamRead { more: false, end: false } };
         let Read { sendmes, more, end } = mux.read(stream.number, max, out);
         for _ in 0..sendmes {
             self.send(stream, Kind::Sendme, &[]);

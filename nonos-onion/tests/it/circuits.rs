@@ -34,7 +34,7 @@ pub(crate) fn echo(mut node: Node) {
 }
 
 pub(crate) fn pattern(len: usize, salt: u8) -> Vec<u8> {
-    (0..len).map(|i| (i.wrapping_mul(31) >> 3) as u8 ^ salt).collect()
+    (0..len).map(|i| (i.wrapping_mul(31) >> 3).to_le_bytes()[0] ^ salt).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,10 +190,10 @@ async fn every_hop_can_be_paid_and_counts_the_cells_it_carried() {
     let mut stream = circuit.open(1).await.unwrap();
     stream.write_all(&pattern(50_000, 0)).await.unwrap();
     stream.read_exact(&mut vec![0; 50_000]).await.unwrap();
-    for hop in 0..3 {
-        circuit.pay(hop, vec![hop as u8; 256]).await.unwrap();
+    for (hop, byte) in (0..3).zip(1_u8..) {
+        circuit.pay(hop, vec![byte; 256]).await.unwrap();
         let payment = nodes[hop + 1].payments.recv().await.unwrap();
-        assert_eq!(payment.bytes, vec![hop as u8; 256]);
+        assert_eq!(payment.bytes, vec![byte; 256]);
         assert!(payment.cells >= 2 * 50_000 / 996 && payment.cells <= circuit.cells(), "{payment:?}");
     }
     assert_eq!(circuit.pay(0, vec![0; 257]).await, Err(PayError::TooLong(257)));
