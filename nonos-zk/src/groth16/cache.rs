@@ -1,8 +1,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-
-use nonos_identity::Digest;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::circuit::circuit_digest;
 use super::keys::{KeyError, KeySet};
@@ -77,10 +76,20 @@ fn read(path: &Path) -> Result<Option<KeySet>, io::Error> {
 
 /// Writes beside the target and renames, so that nobody ever reads half a file.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), io::Error> {
-    let tag: String = Digest::of_bytes(bytes).to_string().chars().take(8).collect();
-    let draft = path.with_extension(format!("{}-{tag}.draft", std::process::id()));
-    let mut file = File::create(&draft)?;
+    // Threads and processes that write at once need drafts of their own.
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let draft = path.with_extension(format!("{}-{number}.draft", std::process::id()));
+    let written = fill(&draft, bytes).and_then(|()| fs::rename(&draft, path));
+    if written.is_err() {
+        // The first error is the one to report; a draft that stays harms nobody.
+        let _ = fs::remove_file(&draft);
+    }
+    written
+}
+
+fn fill(draft: &Path, bytes: &[u8]) -> Result<(), io::Error> {
+    let mut file = File::create(draft)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)
+    file.sync_all()
 }

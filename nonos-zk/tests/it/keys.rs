@@ -175,3 +175,18 @@ fn cache_serves_whole_files_and_makes_damaged_ones_anew() {
     let files = fs::read_dir(path.parent().unwrap()).unwrap().count();
     assert_eq!(files, 1, "no drafts left behind");
 }
+
+/// Threads that find the cache empty at once all get the keys, and one whole file stays.
+#[test]
+fn cache_is_shared_by_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = KeyCache::open_or_create(dir.path()).unwrap();
+    let ids = std::thread::scope(|scope| {
+        let keys = || cache.dev_keys(Profile::Lite).map(|keys| keys.verifying_key().id());
+        let threads = [scope.spawn(keys), scope.spawn(keys)];
+        threads.map(|thread| thread.join().unwrap().unwrap())
+    });
+    assert_eq!(ids, [dev_keys().verifying_key().id(); 2]);
+    let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files, [cache.path(Profile::Lite)]);
+}
