@@ -147,12 +147,17 @@ impl Task {
             self.outputs();
             if let Some(stream) = self.turns.pop_front() {
                 self.pump_out(stream);
+                // Everybody else has a turn too, or one long upload would starve the node.
                 if let Ok(event) = events.try_recv() {
                     self.event(event);
                 }
                 if let Ok(notice) = notices.try_recv() {
                     self.notice(notice);
                 }
+                if let Ok(command) = commands.try_recv() {
+                    self.command(command);
+                }
+                while self.tasks.try_join_next().is_some() {}
                 tokio::task::consume_budget().await;
                 continue;
             }
