@@ -15,7 +15,7 @@ use nonos_identity::{Digest, WideDigest};
 
 use crate::capsule::CapsuleId;
 use crate::domains::{CHECKPOINT, EXECUTION, GENESIS, GLOBALS, MEMORY};
-use crate::execution::{Execution, Invocation, Status};
+use crate::execution::{Execution, Status};
 use crate::instrument;
 use crate::policy::Policy;
 
@@ -106,14 +106,19 @@ impl Chain {
 }
 
 /// The first link: everything that decides the run.
-pub(crate) fn genesis(capsule: &CapsuleId, policy: &Policy, invocation: &Invocation) -> WideDigest {
+pub(crate) fn genesis(
+    capsule: &CapsuleId,
+    policy: &Policy,
+    nonce: &[u8; 32],
+    input_digest: &WideDigest,
+) -> WideDigest {
     WideDigest::of(
         GENESIS,
         &[
             capsule.as_bytes(),
             policy.digest().as_bytes(),
-            &invocation.nonce,
-            invocation.digest().as_bytes(),
+            nonce,
+            input_digest.as_bytes(),
             &instrument::VERSION.to_le_bytes(),
             &instrument::GAS_SCHEDULE.to_le_bytes(),
         ],

@@ -11,7 +11,10 @@ use sha3::{Digest as _, Sha3_512};
 
 /// Length of every chunk but the last, in bytes: small enough to verify before storing, large
 /// enough that the proof is a small share.
-pub const CHUNK_BYTES: usize = 64 * 1024;
+pub const CHUNK_BYTES: usize = CHUNK_SIZE as usize;
+
+/// The same as it stands in the signed chunk table.
+const CHUNK_SIZE: u32 = 64 * 1024;
 
 /// Longest path of a chunk: 2^16 chunks are 4 GiB, beyond any capsule.
 const MAX_PATH: usize = 16;
@@ -110,7 +113,7 @@ impl ChunkTable {
     pub(crate) fn of(payload: &[u8]) -> Self {
         let tree = tree(payload);
         Self {
-            chunk_bytes: CHUNK_BYTES as u32,
+            chunk_bytes: CHUNK_SIZE,
             count: count(payload.len() as u64),
             root: WideDigest::from_bytes(tree.root().unwrap_or([0; 64])),
         }

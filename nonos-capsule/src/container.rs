@@ -24,8 +24,10 @@ pub(crate) const PAYLOAD: u16 = 3;
 pub(crate) const CHUNKS: u16 = 6;
 pub(crate) const SIGNATURES: u16 = 8;
 
+const SECTION_COUNT: u32 = 5;
+
 /// The sections of version 1, all of them required, in their order.
-pub(crate) const LAYOUT: [u16; 5] = [MANIFEST, POLICY, PAYLOAD, CHUNKS, SIGNATURES];
+pub(crate) const LAYOUT: [u16; SECTION_COUNT as usize] = [MANIFEST, POLICY, PAYLOAD, CHUNKS, SIGNATURES];
 
 pub(crate) const HEADER_BYTES: usize = 16;
 pub(crate) const ENTRY_BYTES: usize = 84;
@@ -106,7 +108,7 @@ pub(crate) fn split(bytes: &[u8], magic: [u8; 8]) -> Result<Sections<'_>, Format
     if version != VERSION || flags != 0 {
         return Err(FormatError::Version(version));
     }
-    if u32::from_le_bytes(reader.array()?) as usize != LAYOUT.len() {
+    if u32::from_le_bytes(reader.array()?) != SECTION_COUNT {
         return Err(FormatError::Table);
     }
     let mut offset = TABLE_END as u64;
@@ -149,7 +151,7 @@ pub(crate) fn join(entries: &[Entry], bodies: &[Option<&[u8]>], magic: [u8; 8]) 
     bytes.extend_from_slice(&magic);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     bytes.extend_from_slice(&0u16.to_le_bytes());
-    bytes.extend_from_slice(&(LAYOUT.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&SECTION_COUNT.to_le_bytes());
     let mut offset = TABLE_END as u64;
     for (entry, body) in entries.iter().zip(bodies) {
         bytes.extend_from_slice(&entry.id.to_le_bytes());

@@ -19,7 +19,7 @@ mod runtime;
 mod signature;
 mod store;
 mod store_file;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 pub mod testing;
 
 pub use crate::capsule::{Capsule, CapsuleId, Inspection};

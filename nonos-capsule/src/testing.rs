@@ -1,11 +1,16 @@
-//! In-memory stores and conformance kits for integrators.
+//! In-memory stores, generators, conformance kits and fuzz entries for integrators.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use nonos_identity::wire;
 use nonos_identity::{Digest, Unverified, Verified};
+use proptest::prelude::*;
 
-use crate::{Capsule, CapsuleId, CapsuleStore, NonceError, NonceStore, StoreError};
+use crate::{
+    Caps, Capsule, CapsuleId, CapsuleStore, Chunk, ClockMode, Execution, Head, HostCall, Manifest,
+    NonceError, NonceStore, Policy, RandomMode, StoreError, instrument,
+};
 
 /// Capsules in memory.
 #[derive(Debug, Default)]
@@ -50,4 +55,121 @@ impl NonceStore for MemoryNonceStore {
     fn is_used(&self, key: &Digest) -> Result<bool, StoreError> {
         Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(key))
     }
+}
+
+/// Checks that a [`CapsuleStore`] keeps its contract; `store` must be empty.
+///
+/// # Panics
+/// If it does not.
+pub fn check_capsule_store(store: &dyn CapsuleStore, capsule: &Verified<Capsule>) {
+    let id = capsule.id();
+    assert!(!store.contains(&id).expect("contains"), "an empty store contains nothing");
+    assert!(store.read(&id).expect("read").is_none());
+    store.remove(&id).expect("removing what is not there is no error");
+    for _ in 0..2 {
+        store.put(capsule).expect("put, also again");
+        assert!(store.contains(&id).expect("contains"));
+        assert_eq!(store.ids().expect("ids"), [id]);
+    }
+    let read = store.read(&id).expect("read").expect("what was put is there");
+    let same = read.check(|read| if read == &**capsule { Ok(()) } else { Err(()) });
+    assert!(same.is_ok(), "what is read is what was put");
+    store.remove(&id).expect("remove");
+    assert!(!store.contains(&id).expect("contains"));
+    assert_eq!(store.ids().expect("ids"), []);
+}
+
+/// Checks that a [`NonceStore`] keeps its contract; `reopen` gives the same store as after a
+/// restart, so it drops the one it is given before it opens another.
+///
+/// # Panics
+/// If it does not.
+pub fn check_nonce_store(
+    store: Box<dyn NonceStore>,
+    reopen: impl FnOnce(Box<dyn NonceStore>) -> Box<dyn NonceStore>,
+) {
+    let key = |n: u8| Digest::of_bytes(&[n]);
+    assert!(!store.is_used(&key(1)).expect("is_used"));
+    store.consume(&key(1)).expect("the first time");
+    assert!(matches!(store.consume(&key(1)), Err(NonceError::Used)));
+    assert!(store.is_used(&key(1)).expect("is_used"));
+    assert!(!store.is_used(&key(2)).expect("is_used"));
+    let winners: usize = std::thread::scope(|scope| {
+        let race = || usize::from(store.consume(&key(3)).is_ok());
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(race)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or(0)).sum()
+    });
+    assert_eq!(winners, 1, "of racing threads one wins");
+    let store = reopen(store);
+    for used in [1, 3] {
+        assert!(matches!(store.consume(&key(used)), Err(NonceError::Used)), "a restart forgets nothing");
+    }
+    store.consume(&key(2)).expect("what was free is free");
+}
+
+/// A policy within its bounds.
+pub fn policies() -> impl Strategy<Value = Policy> {
+    let limits = (
+        1..=Policy::MAX_GAS,
+        0..=Policy::MAX_MEMORY_PAGES,
+        1..=Policy::MAX_STACK_DEPTH,
+        0..=Policy::MAX_TABLE_ELEMS,
+        1..=Policy::MAX_WALL_MS,
+        Policy::MIN_CHECKPOINT_INTERVAL_GAS..=Policy::MAX_GAS,
+        0..=Policy::MAX_OUTPUT_BYTES,
+    );
+    (limits, any::<u64>(), any::<bool>(), any::<bool>()).prop_map(|(limits, calls, is_logical, is_seeded)| {
+        Policy {
+            gas_limit: limits.0,
+            memory_pages_max: limits.1,
+            stack_depth_max: limits.2,
+            table_elems_max: limits.3,
+            wall_ms_max: limits.4,
+            checkpoint_interval_gas: limits.5,
+            output_max_bytes: limits.6,
+            host_calls: HostCall::ALL
+                .iter()
+                .copied()
+                .filter(|call| calls >> (*call as u8) & 1 == 1)
+                .collect(),
+            clock: if is_logical { ClockMode::Logical } else { ClockMode::Frozen },
+            random: if is_seeded { RandomMode::Seeded } else { RandomMode::None },
+        }
+    })
+}
+
+/// Feeds bytes to the capsule decoder: what it takes, it gives back byte for byte.
+///
+/// # Panics
+/// If the decoder is wrong.
+pub fn fuzz_capsule(bytes: &[u8]) {
+    if let Ok(capsule) = Capsule::parse(bytes) {
+        let same = capsule.check(|capsule| if capsule.to_bytes() == bytes { Ok(()) } else { Err(()) });
+        assert!(same.is_ok(), "a capsule has one encoding");
+    }
+}
+
+/// Feeds bytes to the head decoder: what it takes, it gives back byte for byte.
+///
+/// # Panics
+/// If the decoder is wrong.
+pub fn fuzz_head(bytes: &[u8]) {
+    if let Ok(head) = Head::parse(bytes) {
+        let same = head.check(|head| if head.to_bytes() == bytes { Ok(()) } else { Err(()) });
+        assert!(same.is_ok(), "a head has one encoding");
+    }
+}
+
+/// Feeds bytes to the decoders of chunks, policies, manifests and executions.
+pub fn fuzz_wire(bytes: &[u8]) {
+    let _ = wire::from_bytes::<Chunk>(bytes);
+    let _ = wire::from_bytes::<Policy>(bytes);
+    let _ = wire::from_bytes::<Manifest>(bytes);
+    let _ = wire::from_bytes::<Execution>(bytes);
+}
+
+/// Feeds bytes to the metering: what it takes, it turns into a valid module.
+pub fn fuzz_meter(bytes: &[u8]) {
+    // Validation of the result is a part of `meter`.
+    let _ = instrument::meter(bytes, &Caps::default());
 }

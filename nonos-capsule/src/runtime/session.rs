@@ -45,7 +45,7 @@ pub struct Session {
 impl Session {
     pub(super) fn new(capsule_id: CapsuleId, entry: String, policy: Policy, invocation: Invocation) -> Self {
         let input_digest = invocation.digest();
-        let genesis = checkpoint::genesis(&capsule_id, &policy, &invocation);
+        let genesis = checkpoint::genesis(&capsule_id, &policy, &invocation.nonce, &input_digest);
         let seed = Digest::of(RANDOM, &[capsule_id.as_bytes(), &invocation.nonce, input_digest.as_bytes()]);
         Self {
             capsule_id,
@@ -163,11 +163,6 @@ impl Session {
             None if self.gas_used > self.policy.gas_limit => Ok(Status::Trap(TrapCode::OutOfGas)),
             None => status,
         });
-    }
-
-    /// Gives the run up for a reason of the host's.
-    pub(super) fn abort(&mut self, reason: String) -> Stop {
-        self.stop(Err(Aborted::Host(reason)))
     }
 
     pub(super) fn into_execution(self) -> Result<Execution, Aborted> {
