@@ -207,7 +207,11 @@ impl Lanes {
             let input = match reply {
                 Ok(Some((lane, Reply::Response(request, response)))) => {
                     heard = Instant::now();
-                    answer(lane, &request, response)?
+                    // Duplicates asked for at the end of one transfer may arrive in the next one.
+                    match request.capsule == content {
+                        true => answer(lane, &request, response)?,
+                        false => None,
+                    }
                 }
                 Ok(Some((lane, Reply::Down))) => {
                     fetch.handle(begin.elapsed(), Input::ProviderDown { provider: ProviderId(lane) });

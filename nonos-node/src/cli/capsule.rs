@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 use nonos_capsule::{
-    Capsule as Module, CheckSigned as _, Config as RuntimeConfig, Invocation, Manifest, NonceStore as _,
+    Capsule as Module, CheckSigned as _, Config as RuntimeConfig, Invocation, Manifest,
     Policy, Runtime, SignaturePolicy,
 };
 use nonos_identity::{Digest, Epoch, NetworkId, NodeId, Timestamp, Unverified, Verified};
