@@ -187,6 +187,6 @@ fn cache_is_shared_by_threads() {
         threads.map(|thread| thread.join().unwrap().unwrap())
     });
     assert_eq!(ids, [dev_keys().verifying_key().id(); 2]);
-    let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files, [cache.path(Profile::Lite)]);
 }
