@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn the_root_binds_the_bucket_list() {
         let mut index = Index::new();
-        ids(100).into_iter().for_each(|id| assert!(index.insert(id)));
+        ids(5_000).into_iter().for_each(|id| assert!(index.insert(id)));
         let mut buckets = index.buckets().to_vec();
         let root = index.digest(Collection::App).root;
         assert_eq!(root_of(&buckets), root);
