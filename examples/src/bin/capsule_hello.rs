@@ -11,8 +11,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use nonos_capsule::{
-    Capsule, CheckSigned as _, Config, FileNonceStore, HostCall, HostCallSet, Invocation, Manifest, Policy, RunError,
-    Runtime, SignaturePolicy, SignerRole, VerifyError, replay, wasm_from_wat_or_wasm,
+    Capsule, CheckSigned as _, Config, FileNonceStore, HostCall, HostCallSet, Invocation, Manifest, Policy,
+    RunError, Runtime, SignaturePolicy, SignerRole, VerifyError, replay, wasm_from_wat_or_wasm,
 };
 use nonos_identity::{Identity, NetworkId, Role, Timestamp};
 
@@ -73,9 +73,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         other => return Err(format!("a spent nonce ran again: {other:?}").into()),
     }
     let mut tampered = file;
-    let letter = tampered.windows(5).position(|bytes| bytes == b"hello").ok_or("the name is in the manifest")?;
-    let payload = tampered.windows(6).position(|bytes| bytes == b"hello,").unwrap_or(letter);
-    if let Some(byte) = tampered.get_mut(payload) {
+    let text =
+        tampered.windows(6).position(|bytes| bytes == b"hello,").ok_or("the text is in the payload")?;
+    if let Some(byte) = tampered.get_mut(text) {
         *byte = b'j';
     }
     match Capsule::parse(&tampered)?.check_signed(&SignaturePolicy::new(mesh), now) {

@@ -65,7 +65,7 @@ impl Verifier for NotaryVerifier {
         if proof.profile() != self.profile() {
             return Err(VerifyError::Profile);
         }
-        let bytes = proof.as_bytes().try_into().map_err(|_| VerifyError::Malformed)?;
+        let bytes: [u8; 64] = proof.as_bytes().try_into().map_err(|_| VerifyError::Malformed)?;
         self.0
             .verify(SIGNATURE, &statement.network, &wire::to_bytes(statement), &Signature::from_bytes(bytes))
             .map_err(|_| VerifyError::Refused)

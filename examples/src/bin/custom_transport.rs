@@ -57,7 +57,8 @@ async fn node(number: u8, hub: &Arc<Hub>) -> Result<(Onion, Incoming, RelayDescr
     let links = Arc::new(SocketLinks { from: id, hub: hub.clone() });
     let keys = EpochKeys::new(Zeroizing::new([number; 32]), NOW);
     let config = Config::new(NetworkId::from_name("example"), id);
-    let (onion, incoming, _) = OnionDriver::spawn(config, keys, links, Arc::new(|| NOW), [number | 0x80; 32])?;
+    let (onion, incoming, _) =
+        OnionDriver::spawn(config, keys, links, Arc::new(|| NOW), [number | 0x80; 32])?;
 
     let (listener, mut accepted) = unbounded_channel();
     hub.listeners().insert(id, listener);
@@ -89,7 +90,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (listener, mut accepted) = unbounded_channel();
     hub.listeners().insert(tested, listener);
     let links = SocketLinks { from: tester, hub: hub.clone() };
-    check_links(&links, tested, async || Box::new(accepted.recv().await.expect("a link").1) as _).await;
+    check_links(&links, tested, async || {
+        Box::new(accepted.recv().await.expect("a link").1) as Box<dyn ByteLink>
+    })
+    .await;
     println!("checked   the contract of Links holds");
     // ANCHOR_END: check
 

@@ -11,8 +11,8 @@ use std::error::Error;
 use std::time::Duration;
 
 use nonos_identity::{
-    Certificate, CertificateError, Identity, NetworkId, OnionAddress, OnionNetwork, Role, Timestamp, Unverified,
-    wire,
+    Certificate, CertificateError, Identity, NetworkId, OnionAddress, OnionNetwork, Role, Timestamp,
+    Unverified, wire,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,17 +22,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mesh, other) = (NetworkId::from_name("example"), NetworkId::from_name("another"));
 
     // ANCHOR: roles
-    println!("node      {}", identity.node_id().short());
+    println!("node         {}", identity.node_id().short());
     for role in [Role::EpochSigner, Role::Author, Role::Settlement] {
-        println!("{role:<14}{}", identity.signing_key(role, 0).public().node_id().short());
+        println!("{role:<13}{}", identity.signing_key(role, 0).public().node_id().short());
     }
     // Two meshes see unrelated transport keys of one node.
     let here = identity.transport_key(&mesh).public();
     let there = identity.transport_key(&other).public();
-    println!("unlinked  {}", here != there);
+    println!("unlinked     {}", here != there);
     // ANCHOR_END: roles
     let onion = OnionAddress::new(OnionNetwork::Mesh, identity.signing_key(Role::Onion, 0).public());
-    println!("onion     {onion}");
+    println!("onion        {onion}");
 
     // ANCHOR: certificate
     // The root vouches for the key that signs records, for a day, in this mesh alone.
@@ -44,12 +44,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A peer decodes it, and can read it only once it is checked.
     let received: Certificate = wire::from_bytes(&bytes)?;
     let checked = Unverified::new(received.clone()).check_issued(Role::EpochSigner, &mesh, now)?;
-    println!("accepted  {} acts for {}", checked.subject().node_id().short(), checked.node().short());
+    println!("accepted     {} acts for {}", checked.subject().node_id().short(), checked.node().short());
     // ANCHOR_END: certificate
 
     // ANCHOR: refusal
     match Unverified::new(received).check_issued(Role::EpochSigner, &other, now) {
-        Err(error @ CertificateError::RootSignature) => println!("refused   in another mesh: {error}"),
+        Err(error @ CertificateError::RootSignature) => println!("refused      in another mesh: {error}"),
         other => return Err(format!("a foreign certificate was not refused: {other:?}").into()),
     }
     // ANCHOR_END: refusal

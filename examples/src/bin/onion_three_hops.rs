@@ -25,7 +25,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let ids: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();
     let names = ["client", "relay 1", "relay 2", "relay 3", "destination"];
-    let name = |id: &NodeId| ids.iter().zip(names).find(|(other, _)| *other == id).map_or("?", |(_, name)| name);
+    let name =
+        |id: &NodeId| ids.iter().zip(names).find(|(other, _)| *other == id).map_or("?", |(_, name)| name);
     network.observer().record();
 
     // ANCHOR: circuit
