@@ -36,11 +36,12 @@ pub struct Limits {
     pub hops: usize,
     /// Streams of one circuit. Against a client that opens ports without end.
     pub streams_per_circuit: usize,
-    /// Data cells in flight per circuit and direction until a SENDME. Bounds what a relay queues.
-    /// Both ends of a circuit must have the same value: a sender beyond it breaks the protocol.
+    /// Data cells in flight per circuit and direction until a SENDME. Bounds what a relay queues;
+    /// a sender beyond the queue of any relay on its path loses the circuit.
     pub circuit_window_cells: u32,
     /// Data cells in flight per stream and direction until its reader consumes them. Bounds the
-    /// memory of a slow reader. Both ends of a circuit must have the same value.
+    /// memory of a slow reader. Both ends of a circuit must have the
+    /// same value: a sender beyond the receiver's breaks the protocol.
     pub stream_window_cells: u32,
     /// Cells of one circuit queued for one link before the circuit dies. Against a sender that
     /// ignores its window to fill a relay's memory (the sniper attack).

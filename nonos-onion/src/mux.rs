@@ -86,8 +86,7 @@ pub(crate) struct Mux {
     sent: u32,
     /// Tags that the other end must echo, oldest first.
     expected: VecDeque<Tag>,
-    /// DATA cells that may still arrive.
-    allowance: u32,
+    /// DATA cells received since the last SENDME.
     received: u32,
     /// Streams that wait for credit, in the order of their turn.
     waiting: VecDeque<u16>,
@@ -104,7 +103,6 @@ impl Mux {
             window: limits.circuit_window_cells,
             sent: 0,
             expected: VecDeque::new(),
-            allowance: limits.circuit_window_cells,
             received: 0,
             waiting: VecDeque::new(),
         }
@@ -304,15 +302,13 @@ impl Mux {
         tag: Tag,
     ) -> Result<(Option<Change>, Option<Answer>), DestroyReason> {
         // An empty cell would cost its receiver more than its sender.
-        if data.is_empty() || self.allowance == 0 {
+        if data.is_empty() {
             return Err(DestroyReason::Protocol);
         }
-        self.allowance -= 1;
         self.received += 1;
         let mut answer = None;
         if self.received == Limits::SENDME_STEP_CELLS {
             self.received = 0;
-            self.allowance += Limits::SENDME_STEP_CELLS;
             answer = Some(Answer::Sendme(tag));
         }
         // A stream that ended here may still have cells on their way.
