@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p nonos-mesh --features testing --example sim [NODES] [SEED]`
 
+#![expect(clippy::print_stdout, clippy::cast_possible_truncation, reason = "a command line program")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,8 +44,8 @@ fn run(nodes: usize, seed: u64) -> Report {
             3..8 => (ItemKind::Attestation, 600),
             _ => (ItemKind::Manifest, 8000),
         };
-        let mut bytes = vec![0; len];
-        bytes[..4].copy_from_slice(&n.to_le_bytes());
+        let mut bytes = n.to_le_bytes().to_vec();
+        bytes.resize(len, 0);
         ids.push(sim.publish(n as usize * 7919 % nodes, kind, bytes));
         sim.run(Duration::from_millis(200));
     }

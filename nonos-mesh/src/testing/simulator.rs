@@ -180,7 +180,7 @@ impl Simulator {
         for from in 0..sim.nodes.len() {
             sim.retick(from);
             for _ in 0..sim.config.dials_per_node {
-                let to = sim.below(sim.nodes.len() as u64) as usize;
+                let to = usize::try_from(sim.below(sim.nodes.len() as u64)).unwrap_or_default();
                 if to != from {
                     let at = Duration::from_micros(sim.below(1_000_000));
                     sim.at(at, What::Connect { from, to });
@@ -367,7 +367,8 @@ impl Simulator {
         }
         self.next_link += 1;
         let link = LinkId(self.next_link);
-        let range = self.config.latency_max.saturating_sub(self.config.latency_min).as_micros() as u64;
+        let range = self.config.latency_max.saturating_sub(self.config.latency_min).as_micros();
+        let range = u64::try_from(range).unwrap_or(u64::MAX - 1);
         let latency = self.config.latency_min + Duration::from_micros(self.below(range + 1));
         self.wires.insert(link, Wire { ends: [from, to], latency, greeted: [false; 2] });
         self.note(5, from, link.0, to);

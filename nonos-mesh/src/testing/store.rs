@@ -19,7 +19,7 @@ fn item(kind: ItemKind, bytes: &[u8]) -> Verified<Item> {
 pub fn check_store(store: &dyn Store) {
     let kinds =
         [ItemKind::Receipt, ItemKind::Manifest, ItemKind::App(1), ItemKind::App(2), ItemKind::Receipt];
-    let items: Vec<_> = kinds.iter().enumerate().map(|(n, kind)| item(*kind, &[n as u8; 40])).collect();
+    let items: Vec<_> = kinds.iter().zip(0u8..).map(|(kind, n)| item(*kind, &[n; 40])).collect();
     for collection in Collection::ALL {
         assert_eq!(store.ids(collection), Ok(vec![]), "the store must be empty");
     }

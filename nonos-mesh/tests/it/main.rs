@@ -1,4 +1,5 @@
 //! Integration tests.
+#![expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "tests know their own data")]
 
 mod driver;
 mod fetch;
