@@ -27,8 +27,10 @@ pub struct Caps {
     pub br_targets_max: u32,
     /// Bytes of all function bodies; bounds the time of a compilation.
     pub code_bytes_max: u64,
-    /// Entries of the type, import, global, export, element and data sections each.
+    /// Entries of the type, import, global, export and element sections each.
     pub entries_max: u32,
+    /// Data segments; interpreters with a large read-only image have some ten thousands.
+    pub data_segments_max: u32,
     /// Mutable globals; every checkpoint hashes them.
     pub mutable_globals_max: u32,
 }
@@ -43,6 +45,7 @@ impl Default for Caps {
             br_targets_max: 16_384,
             code_bytes_max: 16 << 20,
             entries_max: 20_000,
+            data_segments_max: 100_000,
             mutable_globals_max: 256,
         }
     }
@@ -287,8 +290,10 @@ fn check_payload(
                 check_element(&element?.items)?;
             }
         }
-        Payload::DataCountSection { count, .. } => entries("data segments", count)?,
-        Payload::DataSection(section) => entries("data segments", section.count())?,
+        Payload::DataSection(section) => {
+            let limit = u64::from(caps.data_segments_max);
+            cap("data segments", u64::from(section.count()), limit, None)?;
+        }
         Payload::TagSection(_) => {
             return Err(ProfileError::Feature { what: "an exception tag", hint: "build without exceptions" });
         }

@@ -185,12 +185,11 @@ impl Compiled {
             let instance = pre.instantiate(&mut store);
             (store, instance)
         };
-        let (mut store, mut instance) = match (&self.pooled, self.fresh()) {
-            (Some(pooled), _) => attempt(pooled, session),
-            (None, Ok(fresh)) => attempt(fresh, session),
-            (None, Err(error)) => {
-                return (Store::new(&self.fallback.engine, Instance::new(session)), Err(error));
-            }
+        // The second compilation happens only when it is needed.
+        let first = self.pooled.as_ref().map_or_else(|| self.fresh(), Ok);
+        let (mut store, mut instance) = match first {
+            Ok(pre) => attempt(pre, session),
+            Err(error) => return (Store::new(&self.fallback.engine, Instance::new(session)), Err(error)),
         };
         if instance.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>()) {
             let Some(session) = store.data_mut().session.take() else { return (store, Ok(())) };
