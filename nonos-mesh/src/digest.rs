@@ -5,7 +5,7 @@
 //! SHA3-256 of its sorted ids, and the root is a Merkle tree over the buckets at fixed positions.
 //! The order of arrival therefore does not matter, and a collision is a SHA3-256 collision: there
 //! is no homomorphic sum whose inputs a neighbour could grind. An insertion hashes one bucket
-//! again (4 KiB at 32 k items) and 255 inner nodes, both only when the root is next asked for.
+//! again (4 KiB at 32 k items) and eight inner nodes, both only when the root is next asked for.
 
 use std::collections::BTreeSet;
 
@@ -46,25 +46,16 @@ impl Hasher for TreeHasher {
     }
 
     fn concat_and_hash(left: &[u8; 32], right: Option<&[u8; 32]>) -> [u8; 32] {
-        // 256 leaves make a perfect tree: the right child is always there.
-        Sha3_256::new()
-            .chain_update([1])
-            .chain_update(left)
-            .chain_update(right.unwrap_or(left))
-            .finalize()
-            .into()
+        // 256 leaves make a perfect tree; `rs_merkle` 1.5 passes its top once more, without a sibling.
+        let Some(right) = right else { return *left };
+        Sha3_256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
     }
 }
 
 /// The root over bucket digests in bucket order.
 pub(crate) fn root_of(buckets: &[Digest]) -> Digest {
     let leaves: Vec<_> = buckets.iter().map(|d| TreeHasher::hash(d.as_bytes())).collect();
-    root_of_leaves(&leaves)
-}
-
-fn root_of_leaves(leaves: &[[u8; 32]]) -> Digest {
-    let root = MerkleTree::<TreeHasher>::from_leaves(leaves).root();
-    Digest::from_bytes(root.unwrap_or_default())
+    Digest::from_bytes(MerkleTree::<TreeHasher>::from_leaves(&leaves).root().unwrap_or_default())
 }
 
 pub(crate) const fn bucket_of(id: &ItemId) -> u8 {
@@ -84,28 +75,29 @@ pub(crate) fn bounds(bucket: u8) -> (ItemId, ItemId) {
 pub(crate) struct Index {
     ids: BTreeSet<ItemId>,
     buckets: Vec<Digest>,
-    leaves: Vec<[u8; 32]>,
+    /// The tree of [`root_of`] as a heap: the root at 1, the children of `i` at `2i` and `2i + 1`.
+    tree: Vec<[u8; 32]>,
     stale: BTreeSet<u8>,
-    root: Option<Digest>,
 }
 
 impl Index {
     pub(crate) fn new() -> Self {
         let empty = Digest::of(domains::BUCKET, &[]);
-        Self {
-            ids: BTreeSet::new(),
-            buckets: vec![empty; BUCKETS],
-            leaves: vec![TreeHasher::hash(empty.as_bytes()); BUCKETS],
-            stale: BTreeSet::new(),
-            root: None,
+        let mut tree = vec![TreeHasher::hash(empty.as_bytes()); 2 * BUCKETS];
+        for level in (0..BUCKETS.ilog2()).rev() {
+            // All nodes of a level are equal while the collection is empty.
+            let first = 1 << level;
+            let child = tree.get(2 * first).copied().unwrap_or_default();
+            let node = TreeHasher::concat_and_hash(&child, Some(&child));
+            tree.iter_mut().skip(first).take(first).for_each(|slot| *slot = node);
         }
+        Self { ids: BTreeSet::new(), buckets: vec![empty; BUCKETS], tree, stale: BTreeSet::new() }
     }
 
     pub(crate) fn insert(&mut self, id: ItemId) -> bool {
         let new = self.ids.insert(id);
         if new {
             self.stale.insert(bucket_of(&id));
-            self.root = None;
         }
         new
     }
@@ -114,7 +106,6 @@ impl Index {
         let held = self.ids.remove(id);
         if held {
             self.stale.insert(bucket_of(id));
-            self.root = None;
         }
         held
     }
@@ -140,13 +131,25 @@ impl Index {
 
     /// The bucket digests in bucket order.
     pub(crate) fn buckets(&mut self) -> &[Digest] {
+        let mut parents = BTreeSet::new();
         for bucket in core::mem::take(&mut self.stale) {
             let ids: Vec<&[u8]> = self.bucket(bucket).map(|id| &id.as_bytes()[..]).collect();
             let digest = Digest::of(domains::BUCKET, &ids);
             let at = usize::from(bucket);
-            if let (Some(slot), Some(leaf)) = (self.buckets.get_mut(at), self.leaves.get_mut(at)) {
+            if let (Some(slot), Some(leaf)) = (self.buckets.get_mut(at), self.tree.get_mut(BUCKETS + at)) {
                 *slot = digest;
                 *leaf = TreeHasher::hash(digest.as_bytes());
+                parents.insert((BUCKETS + at) / 2);
+            }
+        }
+        // The highest number first: children before their parents.
+        while let Some(at) = parents.pop_last() {
+            if let Some([left, right]) = self.tree.get(2 * at..2 * at + 2).and_then(<[_]>::as_array) {
+                let node = TreeHasher::concat_and_hash(left, Some(right));
+                self.tree.get_mut(at).into_iter().for_each(|slot| *slot = node);
+            }
+            if at > 1 {
+                parents.insert(at / 2);
             }
         }
         &self.buckets
@@ -154,7 +157,7 @@ impl Index {
 
     pub(crate) fn digest(&mut self, collection: Collection) -> StateDigest {
         self.buckets();
-        let root = *self.root.get_or_insert_with(|| root_of_leaves(&self.leaves));
+        let root = Digest::from_bytes(self.tree.get(1).copied().unwrap_or_default());
         StateDigest { collection, count: self.ids.len() as u64, root }
     }
 }
@@ -193,6 +196,8 @@ mod tests {
         let mut buckets = index.buckets().to_vec();
         let root = index.digest(Collection::App).root;
         assert_eq!(root_of(&buckets), root);
+        let mut empty = Index::new();
+        assert_eq!(root_of(empty.buckets()), empty.digest(Collection::App).root);
         buckets.swap(3, 4);
         assert_ne!(root_of(&buckets), root);
     }
