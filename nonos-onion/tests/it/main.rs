@@ -6,3 +6,4 @@ mod faults;
 mod paths;
 mod privacy;
 mod properties;
+mod vectors;
