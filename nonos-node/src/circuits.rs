@@ -116,6 +116,8 @@ pub(crate) struct Route {
     pub(crate) view: Circuit,
     /// The one-time key whose promises pay the relays.
     payer: SigningKey,
+    /// Nodes that must not relay it.
+    never: Vec<NodeId>,
 }
 
 /// Tries before the mesh counts as unable to carry a circuit.
@@ -124,31 +126,33 @@ const TRIES: usize = 6;
 const BLAME_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Shared {
-    /// Builds a circuit of three relays to `destination`, around the nodes in `avoid`.
-    pub(crate) async fn route(
+    /// Builds a circuit of three relays to `destination`. None of them is in `never`; those in
+    /// `avoid` are taken only if too few others are left.
+    async fn route(
         &self,
         purpose: &str,
         destination: NodeId,
+        never: &[NodeId],
         avoid: &[NodeId],
     ) -> Result<Route, RouteError> {
-        let mut excluded: Vec<NodeId> = avoid.to_vec();
+        let mut avoid: Vec<NodeId> = avoid.to_vec();
         let mut outcome = Err(RouteError::Destination(destination));
         for _ in 0..TRIES {
             let now = clock::now();
-            let path = self.path(destination, &excluded, now)?;
+            let path = self.path(destination, never, &avoid, now)?;
             let relays: Vec<NodeId> = path.iter().map(|hop| hop.relay).take(path.len() - 1).collect();
             match self.onion.build(path).await {
                 Ok(circuit) => {
                     let view = Circuit { purpose: purpose.into(), relays, destination };
                     let payer = SigningKey::from_seed(&clock::random());
-                    return Ok(Route { circuit, view, payer });
+                    return Ok(Route { circuit, view, payer, never: never.to_vec() });
                 }
                 Err(error) => {
                     if let BuildError::Hop { hop: Some(hop), .. } = error
                         && let Some(&relay) = relays.get(hop)
                     {
                         self.observe(relay, Evidence::RelayFailed);
-                        excluded.push(relay);
+                        avoid.push(relay);
                     }
                     tracing::debug!(%error, "circuit not built");
                     outcome = Err(error.into());
@@ -158,9 +162,14 @@ impl Shared {
         outcome
     }
 
-    /// As [`Self::route`], and tells that it stands.
-    pub(crate) async fn first_route(&self, purpose: &str, destination: NodeId) -> Result<Route, RouteError> {
-        let route = self.route(purpose, destination, &[]).await?;
+    /// Builds a circuit of three relays to `destination`, none of them in `never`.
+    pub(crate) async fn first_route(
+        &self,
+        purpose: &str,
+        destination: NodeId,
+        never: &[NodeId],
+    ) -> Result<Route, RouteError> {
+        let route = self.route(purpose, destination, never, &[]).await?;
         self.tell(Event::CircuitBuilt(route.view.clone()));
         Ok(route)
     }
@@ -174,7 +183,7 @@ impl Shared {
             self.observe(relay, Evidence::RelayFailed);
             avoid.push(relay);
         }
-        let route = self.route(&lost.view.purpose, lost.view.destination, avoid).await?;
+        let route = self.route(&lost.view.purpose, lost.view.destination, &lost.never, avoid).await?;
         self.tell(Event::CircuitRebuilt { blamed, circuit: route.view.clone() });
         Ok(route)
     }
@@ -182,7 +191,8 @@ impl Shared {
     fn path(
         &self,
         destination: NodeId,
-        excluded: &[NodeId],
+        never: &[NodeId],
+        avoid: &[NodeId],
         now: Timestamp,
     ) -> Result<Vec<RelayDescriptor>, RouteError> {
         let board = self.board();
@@ -193,12 +203,12 @@ impl Shared {
             distinct_subnets: !self.config.allow_same_subnet,
             ..PathRules::default()
         });
-        let own_ends = [self.me, destination];
-        let strict: Vec<NodeId> = own_ends.iter().chain(excluded).copied().collect();
+        let never: Vec<NodeId> = [self.me, destination].iter().chain(never).copied().collect();
+        let strict: Vec<NodeId> = never.iter().chain(avoid).copied().collect();
         let select =
             |exclude: &[NodeId]| selector.select(&candidates, exclude, HopClass::Three, now, clock::random());
         // A relay that failed once may be all there is left.
-        let selection = select(&strict).or_else(|_| select(&own_ends))?;
+        let selection = select(&strict).or_else(|_| select(&never))?;
         Ok(selection.relays.into_iter().chain([end]).collect())
     }
 

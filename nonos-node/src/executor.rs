@@ -316,7 +316,7 @@ async fn broadcast(shared: &Arc<Shared>, job: &JobEntry, fulfilment: &Fulfilment
     shuffle(&mut broadcasters);
     broadcasters.sort_by_key(|node| *node == job.publisher);
     for broadcaster in broadcasters {
-        match submit::send(shared, broadcaster, fulfilment).await {
+        match submit::send(shared, broadcaster, job.publisher, fulfilment).await {
             Ok(submit::SubmitAnswer::Taken) => return true,
             Ok(answer) => tracing::debug!(?answer, "a broadcaster refused the receipt"),
             Err(error) => tracing::debug!(%error, "a broadcaster was not reached"),
@@ -340,7 +340,7 @@ async fn claim(shared: &Arc<Shared>, job_id: Digest, job: &JobEntry, run: &Execu
         trace: proven.trace.clone(),
     };
     let claim = wire::to_bytes(&claim);
-    let route = match shared.first_route("claim fee", job.publisher).await {
+    let route = match shared.first_route("claim fee", job.publisher, &[]).await {
         Ok(route) => route,
         Err(error) => return shared.fail("claim the fee", &error),
     };
@@ -352,14 +352,16 @@ async fn claim(shared: &Arc<Shared>, job_id: Digest, job: &JobEntry, run: &Execu
             submit::ask(&mut stream, &claim).await
         };
         match asked.await.map(|bytes| wire::from_bytes::<ClaimAnswer>(&bytes)) {
-            Ok(Ok(ClaimAnswer::Unknown)) => tokio::time::sleep(PAUSE).await,
+            Ok(Ok(ClaimAnswer::Unknown)) => {}
             Ok(Ok(other)) => {
                 answer = Some(other);
                 break;
             }
             Ok(Err(error)) => return shared.fail("claim the fee", &error),
-            Err(error) => return shared.fail("claim the fee", &error),
+            // Asking again is safe: the commission is paid once.
+            Err(error) => tracing::debug!(%error, "a claim was not answered"),
         }
+        tokio::time::sleep(PAUSE).await;
     }
     shared.book_promises(promises).await;
     route.circuit.close();

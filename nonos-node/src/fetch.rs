@@ -106,7 +106,7 @@ impl Lanes {
             kept_bytes: 0,
         };
         for number in 1..=PATHS {
-            let route = shared.first_route(&format!("fetch {number}"), provider).await?;
+            let route = shared.first_route(&format!("fetch {number}"), provider, &[]).await?;
             lanes.add(route).await?;
         }
         Ok(lanes)

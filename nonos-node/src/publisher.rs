@@ -23,7 +23,7 @@ use crate::event::Event;
 use crate::gate::JOB_ITEM;
 use crate::node::Shared;
 use crate::records::{Claim, ClaimAnswer, Commission, Job, Sealed};
-use crate::submit::{read_record, write_record};
+use crate::submit::{answer_with, read_record};
 use crate::tasks::blocking;
 
 /// Leg of the execution fee among the transfers of one commission.
@@ -159,7 +159,7 @@ pub(crate) async fn serve_claims(
     let bytes = read_record(&mut stream, Claim::MAX_BYTES).await?;
     let claim: Claim = wire::from_bytes(&bytes).map_err(io::Error::other)?;
     let answer = settle(shared, claim).await;
-    write_record(&mut stream, &wire::to_bytes(&answer)).await
+    answer_with(&mut stream, &wire::to_bytes(&answer)).await
 }
 
 async fn settle(shared: &Arc<Shared>, claim: Claim) -> ClaimAnswer {

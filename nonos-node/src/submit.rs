@@ -34,13 +34,15 @@ impl Wire for SubmitAnswer {
     const MAX_BYTES: usize = 8;
 }
 
-/// Sends a receipt through a fresh circuit to `broadcaster`.
+/// Sends a receipt through a fresh circuit to `broadcaster`. The payer relays none of it: it
+/// would see a neighbour of the operator just when the receipt appears.
 pub(crate) async fn send(
     shared: &Arc<Shared>,
     broadcaster: nonos_identity::NodeId,
+    publisher: nonos_identity::NodeId,
     fulfilment: &Fulfilment,
 ) -> Result<SubmitAnswer, RouteError> {
-    let route = shared.first_route("submit receipt", broadcaster).await?;
+    let route = shared.first_route("submit receipt", broadcaster, &[publisher]).await?;
     let mut stream = route.circuit.open(port::SUBMIT).await?;
     let promises = shared.promise_relays(&route).await;
     let lost = |_| RouteError::Open(nonos_onion::link::OpenError::Timeout);
@@ -65,7 +67,22 @@ pub(crate) async fn serve(
             }
             None => SubmitAnswer::Refused,
         };
-    write_record(&mut stream, &wire::to_bytes(&answer)).await
+    answer_with(&mut stream, &wire::to_bytes(&answer)).await
+}
+
+/// Writes the answer and waits for the client to end the stream: a stream that is dropped takes
+/// what is still under way with it.
+pub(crate) async fn answer_with(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    record: &[u8],
+) -> io::Result<()> {
+    write_record(stream, record).await?;
+    stream.shutdown().await?;
+    let ended = tokio::time::timeout(PATIENCE, stream.read_u8()).await;
+    match ended.map_err(|_| io::ErrorKind::TimedOut)? {
+        // Nothing more is expected; an end of any kind is one.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Sends one record and waits for one back.
