@@ -3,7 +3,13 @@
 //!
 //! Run with `cargo run -p nonos-examples --bin capsule_hello`. It prints:
 //! ```text
-//! OUTPUT
+//! packed    09cdf37b05a1dbeb..., 912 bytes
+//! output    hello, mesh
+//! status    exit 0, 424 gas, 1 page
+//! exec_hash b48ef1319432bc40...
+//! replayed  2 checkpoints agree
+//! refused   the same order again: nonce was used before
+//! refused   one byte changed: payload does not match its signed digest
 //! ```
 #![expect(clippy::print_stdout, reason = "an example talks to its reader")]
 

@@ -6,7 +6,10 @@
 //!
 //! Run with `cargo run -p nonos-examples --bin custom_prover`. It prints:
 //! ```text
-//! OUTPUT
+//! checked   the contracts of Prover and Verifier hold
+//! proved    in 64 bytes
+//! refused   the proof for another limit: proof does not verify
+//! started   22388cb0
 //! ```
 #![expect(clippy::print_stdout, reason = "an example talks to its reader")]
 

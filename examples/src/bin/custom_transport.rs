@@ -3,7 +3,9 @@
 //!
 //! Run with `cargo run -p nonos-examples --bin custom_transport`. It prints:
 //! ```text
-//! OUTPUT
+//! checked   the contract of Links holds
+//! carried   over sockets
+//! refused   hop 1: relay cannot be reached
 //! ```
 #![expect(clippy::print_stdout, reason = "an example talks to its reader")]
 

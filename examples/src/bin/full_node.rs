@@ -3,7 +3,13 @@
 //!
 //! Run with `cargo run --release -p nonos-examples --bin full_node`. It prints, with other names:
 //! ```text
-//! OUTPUT
+//! refused   to start on proving keys that anybody can forge with
+//! node      754c25aa
+//! ticket    nonos-ticket1qjmcarb6dsrrimnclotg77wlh3p...
+//! peers     0
+//! anonymity insufficient: 0 operators besides this one, 50 needed to hide among
+//! refused   the ticket is for another mesh than example
+//! stopped
 //! ```
 #![expect(clippy::print_stdout, reason = "an example talks to its reader")]
 

@@ -3,7 +3,14 @@
 //!
 //! Run with `cargo run -p nonos-examples --bin identity`. It prints:
 //! ```text
-//! OUTPUT
+//! node         22388cb0
+//! epoch-signer 646da885
+//! author       73285e0d
+//! settlement   b3c19ad6
+//! unlinked     true
+//! onion        54ogj3cyabeq6rn5u6yimo2ola6bm5jsjxtid3gbamtnbnpiclsuowco.non
+//! accepted     646da885 acts for 22388cb0
+//! refused      in another mesh: root signature does not verify
 //! ```
 #![expect(clippy::print_stdout, reason = "an example talks to its reader")]
 

@@ -3,7 +3,13 @@
 //!
 //! Run with `cargo run -p nonos-examples --bin onion_three_hops`. It prints:
 //! ```text
-//! OUTPUT
+//! answered  who am I?
+//! client        talks to relay 1; its links carry no text
+//! relay 1       talks to client and relay 2; its links carry no text
+//! relay 2       talks to relay 1 and relay 3; its links carry no text
+//! relay 3       talks to relay 2 and destination; its links carry no text
+//! destination   talks to relay 3; its links carry no text
+//! refused   a changed cell: integrity lost
 //! ```
 #![expect(clippy::print_stdout, reason = "an example talks to its reader")]
 
