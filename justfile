@@ -20,6 +20,6 @@ layers:
 book:
     .ci/book
 
-# One fuzz target for a while: just fuzz envelope 60
+# One fuzz target for a while: just fuzz identity_envelope 60
 fuzz target seconds="60":
     cd fuzz && cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}

@@ -219,6 +219,7 @@ impl NodeBuilder {
             board,
             trust: Mutex::new(trust),
             ledger: Mutex::new(ledger),
+            shelf: Mutex::default(),
             events,
             started,
             stopping: watch::Sender::new(false),

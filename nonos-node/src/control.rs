@@ -113,9 +113,9 @@ pub struct Books {
     /// The node's score of each peer, in thousandths.
     pub trust: BTreeMap<NodeId, PeerTrust>,
     /// Balance of each account of the node's journal, in nano-mod.
-    pub balances: BTreeMap<String, i128>,
+    pub balances: BTreeMap<String, i64>,
     /// The node's own balance: what it is owed less what it owes.
-    pub position: i128,
+    pub position: i64,
     /// Transfers in the journal.
     pub transfers: u64,
     /// Whether the journal's hash chain holds and yields these balances.

@@ -222,18 +222,21 @@ impl Demo<'_> {
 
     async fn publish(&mut self) -> Result<(), DemoError> {
         let request = Request::Publish { capsule: self.plan.capsule.clone(), input: self.plan.input.clone() };
-        match self.host(Part::Publisher.index()).ask(request).await? {
-            Response::Published { capsule, job } => {
-                self.report.capsule_id = Some(capsule);
-                self.say(&format!(
-                    "capsule {:.16}... and job {:.8}... are in gossip",
-                    capsule.to_string(),
-                    job.to_string()
-                ));
-                Ok(())
-            }
-            _ => Err(DemoError::Protocol),
-        }
+        let publisher = Part::Publisher.index();
+        let Response::Published { capsule, job } = self.host(publisher).ask(request).await? else {
+            return Err(DemoError::Protocol);
+        };
+        self.report.capsule_id = Some(capsule);
+        self.until("publish", async |demo| {
+            let missing = demo
+                .others(publisher)
+                .find(|&index| !demo.saw(index, |event| matches!(event, Event::JobSeen { .. })));
+            Ok(missing.map(|index| format!("{} to see the job", demo.host(index).name)))
+        })
+        .await?;
+        let (capsule, job) = (capsule.to_string(), job.to_string());
+        self.say(&format!("capsule {capsule:.16}... and job {job:.8}... are known to all nodes"));
+        Ok(())
     }
 
     /// The executor fetches, runs and proves; all others verify.
@@ -339,7 +342,7 @@ impl Demo<'_> {
         Ok(())
     }
 
-    /// Waits until fees are posted on both sides and all living nodes hold the same state.
+    /// Waits until fees are posted on both sides and all honest nodes hold the same state.
     async fn settle(&mut self) -> Result<(), DemoError> {
         let executor = Part::Executor.index();
         let paid = self.report.error.is_none() || self.report.exec_hash.is_some();
@@ -361,15 +364,23 @@ impl Demo<'_> {
                 }
             }
             let mut digests = Vec::new();
-            for host in demo.hosts.iter().filter(|host| host.is_alive()) {
-                digests.push(host.status().await?.digests);
+            // A liar keeps the lie that all others refused.
+            let liar = demo.plan.tamper.map(|_| demo.plan.culprit());
+            for (_, host) in demo.hosts.iter().enumerate().filter(|(index, _)| Some(*index) != liar) {
+                if host.is_alive() {
+                    digests.push(host.status().await?.digests);
+                }
             }
-            let equal = digests.windows(2).all(|pair| pair.first() == pair.last());
-            Ok((!equal).then(|| "state digests to converge".into()))
+            if !digests.windows(2).all(|pair| pair.first() == pair.last()) {
+                return Ok(Some("state digests to converge".into()));
+            }
+            let positions = demo.books().await?;
+            let sum: i64 = positions.iter().flatten().map(|books| books.position).sum();
+            Ok((sum != 0).then(|| format!("fees to stand on both sides; {sum} nano-mod stand on one")))
         })
         .await?;
         self.report.digests_converged = true;
-        self.say("fees are posted and state digests are equal");
+        self.say("every fee stands in two journals, and honest nodes hold the same items");
         Ok(())
     }
 

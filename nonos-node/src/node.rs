@@ -18,6 +18,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::event::{Event, EventLog};
 use crate::records::{Sealed, Signer};
+use crate::seeder::Shelf;
 
 /// A running node; cheap to clone. It stops with [`Node::stop`] or with its runtime.
 #[derive(Clone)]
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) board: Arc<Mutex<Board>>,
     pub(crate) trust: Mutex<TrustEngine>,
     pub(crate) ledger: Mutex<Ledger>,
+    pub(crate) shelf: Mutex<Shelf>,
     pub(crate) events: Arc<EventLog>,
     pub(crate) started: Instant,
     pub(crate) stopping: watch::Sender<bool>,
@@ -104,6 +106,10 @@ impl Shared {
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn tell(&self, event: Event) {

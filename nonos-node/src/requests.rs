@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nonos_ledger::AccountId;
+use nonos_ledger::{AccountId, Balance};
 use nonos_mesh::Ticket;
 use nonos_onion::{AnonymitySet, anonymity_set};
 
@@ -136,8 +136,8 @@ impl Shared {
         let ledger = self.ledger();
         let accounts = ledger.balances().map_err(chain)?;
         let balances: BTreeMap<_, _> =
-            accounts.iter().map(|(id, account)| (id.to_string(), account.balance().as_nano())).collect();
-        let position = ledger.balance(AccountId::Node(self.me)).map_err(chain)?.as_nano();
+            accounts.iter().map(|(id, account)| (id.to_string(), nano(account.balance()))).collect();
+        let position = nano(ledger.balance(AccountId::Node(self.me)).map_err(chain)?);
         let chain_ok = ledger.verify_chain().is_ok();
         let transfers = ledger.head().map_err(chain)?.length;
         Ok(Books { trust, balances, position, transfers, chain_ok })
@@ -150,6 +150,12 @@ impl Shared {
             board.jobs.values().find(|job| job.commission.capsule == *capsule && job.publisher != self.me)?;
         Some(job.publisher)
     }
+}
+
+/// A balance as JSON readers can hold it; beyond 9.2 thousand million mod it stays at that bound.
+fn nano(balance: Balance) -> i64 {
+    let nano = balance.as_nano();
+    i64::try_from(nano).unwrap_or(if nano < 0 { i64::MIN } else { i64::MAX })
 }
 
 /// An error with its causes, in one line.

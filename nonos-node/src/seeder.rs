@@ -4,9 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use nonos_capsule::{CHUNK_BYTES, Capsule, CapsuleId, CapsuleStore as _, CheckSigned as _, SignaturePolicy};
+use nonos_capsule::{CHUNK_BYTES, CapsuleId, CapsuleStore as _, CheckSigned as _, SignaturePolicy};
 use nonos_identity::wire::{self, Wire as _};
-use nonos_identity::{Unverified, Verified, WideDigest};
+use nonos_identity::{Unverified, WideDigest};
 use nonos_ledger::Code;
 use nonos_mesh::fetch::{Request, Response, Want};
 use nonos_mesh::{FrameDecoder, encode_frame};
@@ -17,11 +17,18 @@ use crate::config::Tamper;
 use crate::node::Shared;
 use crate::records::{self, Voucher};
 
-/// What one stream serves: loaded once, then from memory.
-#[derive(Default)]
-struct Shelf {
-    capsule: Option<Arc<Verified<Capsule>>>,
-    input: Option<(WideDigest, Arc<Vec<u8>>)>,
+/// What was served last, ready to be served again: proofs take a pass over the whole capsule.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf {
+    capsule: Option<Arc<Slices>>,
+    input: Option<Arc<Slices>>,
+}
+
+/// A content in the pieces that are asked for.
+#[derive(Debug)]
+struct Slices {
+    id: WideDigest,
+    pieces: Vec<Vec<u8>>,
 }
 
 /// Answers requests in their order until the client ends the stream.
@@ -30,12 +37,11 @@ pub(crate) async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
 ) -> io::Result<()> {
     let mut decoder = FrameDecoder::new(Request::MAX_BYTES);
-    let mut shelf = Shelf::default();
     let mut buffer = vec![0; 4096];
     loop {
         while let Some(frame) = decoder.next_frame().map_err(io::Error::other)? {
             let request: Request = wire::from_bytes(&frame).map_err(io::Error::other)?;
-            let response = answer(shared, &mut shelf, request).await;
+            let response = answer(shared, request).await;
             let frame =
                 encode_frame(&wire::to_bytes(&response), Response::MAX_BYTES).map_err(io::Error::other)?;
             stream.write_all(&frame).await?;
@@ -48,65 +54,71 @@ pub(crate) async fn serve(
     }
 }
 
-async fn answer(shared: &Arc<Shared>, shelf: &mut Shelf, request: Request) -> Response {
+async fn answer(shared: &Arc<Shared>, request: Request) -> Response {
     let id = WideDigest::from_bytes(request.capsule);
     match request.want {
         Want::Pay(bytes) => pay(shared, &bytes).await,
-        Want::Head => match capsule(shared, shelf, id).await {
-            Some(capsule) => Response::Head(capsule.head().to_bytes()),
-            None => Response::NotFound,
-        },
-        Want::Chunk(index) => match chunk(shared, shelf, id, index).await {
-            Some(mut bytes) => {
-                if shared.config.tamper == Some(Tamper::Payload)
-                    && let Some(byte) = bytes.last_mut()
-                {
-                    *byte ^= 1;
-                }
-                Response::Chunk { index, bytes }
-            }
+        Want::Head => {
+            let head = shared.board().heads.get(&id).map(|head| head.to_bytes());
+            head.map_or(Response::NotFound, Response::Head)
+        }
+        Want::Chunk(index) => match piece(shared, id, index).await {
+            Some(bytes) => Response::Chunk { index, bytes: tampered(shared, bytes) },
             None => Response::NotFound,
         },
         _ => Response::NotFound,
     }
 }
 
-async fn chunk(shared: &Arc<Shared>, shelf: &mut Shelf, id: WideDigest, index: u32) -> Option<Vec<u8>> {
-    if let Some(capsule) = capsule(shared, shelf, id).await {
-        return capsule.chunk(index).map(|chunk| wire::to_bytes(&chunk));
-    }
-    let input = input(shared, shelf, id).await?;
-    let part = input.chunks(CHUNK_BYTES).nth(usize::try_from(index).ok()?)?;
-    Some(part.to_vec())
-}
-
-async fn capsule(shared: &Arc<Shared>, shelf: &mut Shelf, id: WideDigest) -> Option<Arc<Verified<Capsule>>> {
-    if let Some(capsule) = &shelf.capsule
-        && *capsule.id().as_digest() == id
+/// What a lying seeder makes of a chunk.
+fn tampered(shared: &Shared, mut bytes: Vec<u8>) -> Vec<u8> {
+    if shared.config.tamper == Some(Tamper::Payload)
+        && let Some(byte) = bytes.last_mut()
     {
-        return Some(capsule.clone());
+        *byte ^= 1;
     }
-    let shared = shared.clone();
-    let loaded = crate::tasks::blocking(move || load(&shared, id)).await.flatten()?;
-    shelf.capsule = Some(loaded.clone());
-    Some(loaded)
+    bytes
 }
 
-fn load(shared: &Shared, id: WideDigest) -> Option<Arc<Verified<Capsule>>> {
+async fn piece(shared: &Arc<Shared>, id: WideDigest, index: u32) -> Option<Vec<u8>> {
+    let ready = shared.shelf().find(&id);
+    let slices = match ready {
+        Some(slices) => slices,
+        None => {
+            let shared = shared.clone();
+            crate::tasks::blocking(move || load(&shared, id)).await.flatten()?
+        }
+    };
+    slices.pieces.get(usize::try_from(index).ok()?).cloned()
+}
+
+fn load(shared: &Shared, id: WideDigest) -> Option<Arc<Slices>> {
+    // Whoever comes second finds what the first one loaded.
+    let mut shelf = shared.shelf();
+    if let Some(slices) = shelf.find(&id) {
+        return Some(slices);
+    }
+    let slices = Arc::new(Slices { id, pieces: capsule(shared, id).or_else(|| input(shared, &id))? });
+    let slot = if shared.board().heads.contains_key(&id) { &mut shelf.capsule } else { &mut shelf.input };
+    *slot = Some(slices.clone());
+    Some(slices)
+}
+
+fn capsule(shared: &Shared, id: WideDigest) -> Option<Vec<Vec<u8>>> {
     let stored = shared.capsules.read(&CapsuleId::from_digest(id)).ok().flatten()?;
-    let policy = SignaturePolicy::new(shared.network);
-    stored.check_signed(&policy, clock::now()).ok().map(Arc::new)
+    let capsule = stored.check_signed(&SignaturePolicy::new(shared.network), clock::now()).ok()?;
+    Some(capsule.chunks().map(|chunk| wire::to_bytes(&chunk)).collect())
 }
 
-async fn input(shared: &Arc<Shared>, shelf: &mut Shelf, id: WideDigest) -> Option<Arc<Vec<u8>>> {
-    if let Some((held, input)) = &shelf.input
-        && *held == id
-    {
-        return Some(input.clone());
+fn input(shared: &Shared, id: &WideDigest) -> Option<Vec<Vec<u8>>> {
+    let input = std::fs::read(shared.input_path(id)).ok()?;
+    Some(input.chunks(CHUNK_BYTES).map(<[u8]>::to_vec).collect())
+}
+
+impl Shelf {
+    fn find(&self, id: &WideDigest) -> Option<Arc<Slices>> {
+        [&self.capsule, &self.input].into_iter().flatten().find(|slices| slices.id == *id).cloned()
     }
-    let input = Arc::new(tokio::fs::read(shared.input_path(&id)).await.ok()?);
-    shelf.input = Some((id, input.clone()));
-    Some(input)
 }
 
 async fn pay(shared: &Arc<Shared>, bytes: &[u8]) -> Response {

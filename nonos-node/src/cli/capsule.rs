@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 use nonos_capsule::{
-    Capsule as Module, CheckSigned as _, Config as RuntimeConfig, Invocation, Manifest,
-    Policy, Runtime, SignaturePolicy,
+    Capsule as Module, CheckSigned as _, Config as RuntimeConfig, Invocation, Manifest, Policy, Runtime,
+    SignaturePolicy,
 };
 use nonos_identity::{Digest, Epoch, NetworkId, NodeId, Timestamp, Unverified, Verified};
 use nonos_node::{Config, init, pack};

@@ -39,7 +39,7 @@ pub struct Report {
     pub ledger: LedgerView,
     /// What honest nodes refused.
     pub refused: Vec<Refusal>,
-    /// Whether all living nodes ended with equal state digests.
+    /// Whether all living honest nodes ended with equal state digests.
     pub digests_converged: bool,
     /// Milliseconds per phase, in order.
     pub elapsed_ms: Phases,
@@ -127,13 +127,13 @@ pub struct LedgerView {
     /// Unit of every amount.
     pub unit: &'static str,
     /// Each node's position in its own journal.
-    pub balances: BTreeMap<String, i128>,
+    pub balances: BTreeMap<String, i64>,
     /// Their sum: zero, because each fee stands in two journals with opposite signs.
-    pub sum: i128,
+    pub sum: i64,
     /// Whether every journal's chain holds.
     pub chain_ok: bool,
     /// Every account of every journal.
-    pub journals: BTreeMap<String, BTreeMap<String, i128>>,
+    pub journals: BTreeMap<String, BTreeMap<String, i64>>,
 }
 
 /// One refusal by one honest node.

@@ -113,7 +113,7 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     let chain = if report.ledger.chain_ok { "hold" } else { "DO NOT HOLD" };
     writeln!(out, "  {:<10} {:>12}   journals' hash chains {chain}", "sum", report.ledger.sum)?;
 
-    let digests = if report.digests_converged { "equal on all living nodes" } else { "NOT equal" };
+    let digests = if report.digests_converged { "equal on all living honest nodes" } else { "NOT equal" };
     writeln!(out, "\nState digests are {digests}")?;
     let phases: Vec<_> = report.elapsed_ms.0.iter().map(|(phase, ms)| format!("{phase} {ms} ms")).collect();
     writeln!(out, "Time: {}", phases.join(", "))?;

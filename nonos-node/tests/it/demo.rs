@@ -31,7 +31,10 @@ fn a_capsule_is_spread_run_proved_verified_scored_and_paid() {
     assert!(report.digests_converged);
     for circuit in &report.circuits {
         assert_eq!(circuit.relays.len(), 3);
-        assert!(!circuit.relays.contains(publisher) && !circuit.relays.contains(&circuit.owner), "{circuit:?}");
+        assert!(
+            !circuit.relays.contains(publisher) && !circuit.relays.contains(&circuit.owner),
+            "{circuit:?}"
+        );
     }
     let purposes: Vec<_> = report.circuits.iter().map(|circuit| circuit.purpose.as_str()).collect();
     assert_eq!(purposes, ["fetch 1", "fetch 2", "submit receipt", "claim fee"]);
