@@ -205,7 +205,7 @@ pub struct Execution {
     /// Standard error.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub stderr: Vec<u8>,
-    /// Gas used. After a trap it is that of the last flush, which is deterministic too.
+    /// Gas used, at most the policy's limit: what a run that overdraws pays.
     #[n(6)]
     pub gas_used: u64,
     /// Largest size of the linear memory, in pages of 64 KiB.

@@ -175,7 +175,8 @@ impl Session {
             output_digest: WideDigest::of_bytes(&output),
             output,
             stderr,
-            gas_used: self.gas_used,
+            // The block that overdrew ran to its end; nobody pays beyond the limit that was signed.
+            gas_used: self.gas_used.min(self.policy.gas_limit),
             peak_pages: self.peak_pages,
             host_calls: self.calls,
             checkpoints: self.chain.into_links(),
