@@ -15,8 +15,10 @@ fn options() -> Options {
 }
 
 fn run(options: &Options) -> Report {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(demo::run(options, &mut |line| println!("{line}"))).unwrap()
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let mut told = Vec::new();
+    let outcome = runtime.block_on(demo::run(options, &mut |line| told.push(line.to_owned())));
+    outcome.unwrap_or_else(|error| panic!("{error}\n{}", told.join("\n")))
 }
 
 #[test]
