@@ -29,6 +29,7 @@ pub(crate) struct JobEntry {
     /// The signed commission, to go with the receipt.
     pub(crate) sealed: Sealed,
     pub(crate) prices: PriceTable,
+    pub(crate) expiry: Timestamp,
     pub(crate) tree: IdentityTree,
     /// The nodes whose enrolments are in the tree.
     pub(crate) operators: BTreeSet<NodeId>,
@@ -38,6 +39,7 @@ pub(crate) struct JobEntry {
 #[derive(Clone, Debug)]
 pub(crate) struct ReceiptEntry {
     pub(crate) body: ReceiptBody,
+    pub(crate) expiry: Timestamp,
     /// Id of the commission it fulfils.
     pub(crate) commission: Digest,
     pub(crate) publisher: NodeId,
@@ -86,6 +88,22 @@ impl Board {
             if verifiers.len() < Self::EARLY_VERDICTS_MAX {
                 verifiers.insert(verifier);
             }
+        }
+    }
+
+    /// Drops what no longer counts.
+    pub(crate) fn prune(&mut self, now: Timestamp) {
+        self.jobs.retain(|_, job| job.expiry > now);
+        self.receipts.retain(|_, receipt| receipt.expiry > now);
+        let (jobs, receipts) = (&self.jobs, &self.receipts);
+        self.own_runs.retain(|run| jobs.contains_key(run));
+        // A verdict whose receipt did not come in a whole epoch says nothing here.
+        self.early_verdicts.clear();
+        if self.heads.len() > Self::ENTRIES_MAX / 2 {
+            self.heads.retain(|id, _| {
+                jobs.values().any(|job| job.commission.capsule == *id)
+                    || receipts.values().any(|receipt| receipt.body.statement.capsule_id == *id)
+            });
         }
     }
 

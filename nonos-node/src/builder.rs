@@ -15,7 +15,7 @@ use nonos_trust::TrustEngine;
 use nonos_zk::groth16::{Groth16Prover, KeyCache};
 use nonos_zk::{Enrolment, IdentitySecret, Profile, Prover, Verifier};
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
@@ -25,7 +25,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::control::SOCKET;
 use crate::event::EventLog;
-use crate::gate::Gate;
+use crate::gate::{FACTS_MAX, Gate};
 use crate::node::{Node, Shared, TRUST_FILE};
 use crate::records::{Sealed, Signer};
 use crate::store::ItemFile;
@@ -33,6 +33,9 @@ use crate::{control_socket, tasks};
 
 /// How long the node's own certificate lasts; a node that runs longer renews it at its start.
 const CERTIFICATE_LIFETIME: Duration = Certificate::MAX_LIFETIME;
+
+/// Jobs an executor works on at a time: a run and its proof each want the whole machine.
+const JOBS_AT_ONCE: usize = 1;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -165,17 +168,20 @@ impl NodeBuilder {
         let board = Arc::new(Mutex::new(Board::default()));
         let events = Arc::new(EventLog::default());
         let started = Instant::now();
-        let (facts_in, facts) = mpsc::unbounded_channel();
-        let gate = Arc::new(Gate {
+        let gate = |facts, events| Gate {
             network,
             verifier: proofs.verifier.clone(),
             board: board.clone(),
-            events: events.clone(),
+            events,
             started,
-            facts: facts_in,
+            facts,
             lies_as: config.tamper.map(|_| me),
-        });
-        let items = Arc::new(open_items(&data_dir.join("items.redb"), &gate, me, now)?);
+        };
+        // What stored items asked for was done when they came; nobody is told of them twice.
+        let replay = gate(mpsc::channel(1).0, Arc::default());
+        let items = Arc::new(open_items(&data_dir.join("items.redb"), &replay, me, now)?);
+        let (facts_in, facts) = mpsc::channel(FACTS_MAX);
+        let gate = Arc::new(gate(facts_in, events.clone()));
 
         let transport = identity.transport_key(&network);
         let mut driver = DriverConfig::new(*transport.to_seed(), clock::random());
@@ -185,7 +191,7 @@ impl NodeBuilder {
         mesh.sync.interval = Duration::from_secs(config.sync_interval_secs);
         mesh.links.exchange_interval = mesh.links.exchange_interval.min(mesh.sync.interval);
         mesh.beacon.interval_min = Duration::from_millis(config.beacon_min_ms);
-        let (mesh, mesh_events) = Driver::spawn(driver, mesh, items, gate).await?;
+        let (mesh, mesh_events) = Driver::spawn(driver, mesh, items.clone(), gate).await?;
 
         let links = Arc::new(MeshLinks(mesh.clone()));
         let epoch_keys = EpochKeys::new(Zeroizing::new(clock::random()), now);
@@ -220,6 +226,8 @@ impl NodeBuilder {
             trust: Mutex::new(trust),
             ledger: Mutex::new(ledger),
             shelf: Mutex::default(),
+            items,
+            jobs: Semaphore::new(JOBS_AT_ONCE),
             events,
             started,
             stopping: watch::Sender::new(false),
@@ -239,7 +247,7 @@ struct Inlets {
     mesh_events: EventReceiver,
     incoming: Incoming,
     payments: Payments,
-    facts: mpsc::UnboundedReceiver<crate::gate::Fact>,
+    facts: mpsc::Receiver<crate::gate::Fact>,
 }
 
 impl Node {

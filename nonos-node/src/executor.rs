@@ -37,9 +37,10 @@ const OUTPUT_TOLD_MAX: usize = 64 * 1024;
 /// Does one job; every failure is told as an event.
 pub(crate) async fn work(shared: &Arc<Shared>, job: Digest) {
     let Some(entry) = shared.board().jobs.get(&job).cloned() else { return };
-    if entry.publisher == shared.me {
+    if entry.publisher == shared.me || !worthwhile(shared, &entry) {
         return;
     }
+    let Ok(_turn) = shared.jobs.acquire().await else { return };
     shared.board().own_runs.insert(job);
     let (capsule, input) = match fetch(shared, &entry).await {
         Ok(fetched) => fetched,
@@ -58,6 +59,17 @@ pub(crate) async fn work(shared: &Arc<Shared>, job: Digest) {
         return;
     }
     claim(shared, job, &entry, &run, &proven).await;
+}
+
+/// Whether the job pays what this node asks, from somebody it has no reason to distrust.
+fn worthwhile(shared: &Shared, job: &JobEntry) -> bool {
+    let state = shared.trust().state(&job.publisher, clock::now());
+    let pays = job.prices.execution_nano >= shared.prices.execution_nano;
+    if !pays || state >= nonos_trust::State::Suspended {
+        tracing::info!(pays, %state, "a job was not taken");
+        return false;
+    }
+    true
 }
 
 /// Fetches a capsule to keep it, as a second seeder does.

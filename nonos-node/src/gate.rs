@@ -20,6 +20,8 @@ use crate::records::{self, Attested, Commission, Fulfilment, Job, RecordError, S
 
 /// Item kind of a [`Job`].
 pub(crate) const JOB_ITEM: ItemKind = ItemKind::App(1);
+/// Records that may wait for their role; more are deferred, and come again by anti-entropy.
+pub(crate) const FACTS_MAX: usize = 4096;
 /// Item kind of a [`Verdict`].
 pub(crate) const VERDICT_ITEM: ItemKind = ItemKind::App(2);
 
@@ -49,7 +51,8 @@ pub(crate) struct Gate {
     pub(crate) board: Arc<Mutex<Board>>,
     pub(crate) events: Arc<EventLog>,
     pub(crate) started: Instant,
-    pub(crate) facts: mpsc::UnboundedSender<Fact>,
+    /// Closed while stored items are taken in again: what they asked for was done then.
+    pub(crate) facts: mpsc::Sender<Fact>,
     /// This node lies for a demonstration: its own items go out as they are.
     pub(crate) lies_as: Option<NodeId>,
 }
@@ -95,7 +98,7 @@ impl Gate {
 
     fn job(&self, bytes: &[u8], now: Timestamp) -> Result<(), Refusal> {
         let job: Job = wire::from_bytes(bytes)?;
-        let Attested { node: publisher, record: commission, id } =
+        let Attested { node: publisher, record: commission, id, expiry } =
             records::open::<Commission>(&job.commission.0, &self.network, now)?.into_inner();
         if job.operators.len() > Job::OPERATORS_MAX || commission.input_bytes > Commission::INPUT_BYTES_MAX {
             return Err(Refusal::Fault("job_limits"));
@@ -108,12 +111,14 @@ impl Gate {
         if tree.root() != commission.operators {
             return Err(Refusal::Fault("operators"));
         }
+        let place = self.place()?;
         let event = Event::JobSeen { job: id, capsule: commission.capsule, publisher };
         let sealed = job.commission;
-        let entry = JobEntry { publisher, commission, sealed, prices: prices.into_inner(), tree, operators };
+        let prices = prices.into_inner();
+        let entry = JobEntry { publisher, commission, sealed, prices, expiry, tree, operators };
         if self.board().put_job(id, entry)? {
             self.tell(event);
-            self.pass_on(Fact::Job { id });
+            pass_on(place, Fact::Job { id });
         }
         Ok(())
     }
@@ -136,7 +141,7 @@ impl Gate {
     fn receipt(&self, bytes: &[u8], now: Timestamp) -> Result<(), Refusal> {
         let begin = Instant::now();
         let fulfilment: Fulfilment = wire::from_bytes(bytes)?;
-        let Attested { node: publisher, record: commission, id: commission_id } =
+        let Attested { node: publisher, record: commission, id: commission_id, .. } =
             records::open::<Commission>(&fulfilment.commission.0, &self.network, now)?.into_inner();
 
         let mut roots = AcceptedRoots::default();
@@ -158,7 +163,9 @@ impl Gate {
         }
 
         let id = Digest::from_bytes(*receipt.id().as_bytes());
-        let entry = ReceiptEntry { body: body.clone(), commission: commission_id, publisher };
+        let expiry = Receipt::expiry(statement.epoch);
+        let entry = ReceiptEntry { body: body.clone(), expiry, commission: commission_id, publisher };
+        let place = self.place()?;
         let mut board = self.board();
         // One slot of one operator signs one statement; a second one is a forged history.
         if board.receipts.get(&id).is_some_and(|known| known.body.statement != *statement) {
@@ -168,14 +175,14 @@ impl Gate {
             drop(board);
             let elapsed_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.tell(Event::ReceiptVerified { nullifier: id, job: commission_id, elapsed_ms });
-            self.pass_on(Fact::Receipt { id });
+            pass_on(place, Fact::Receipt { id });
         }
         Ok(())
     }
 
     fn verdict(&self, bytes: &[u8], now: Timestamp) -> Result<(), Refusal> {
         let verdict = records::open::<Verdict>(bytes, &self.network, now)?.into_inner();
-        self.pass_on(Fact::Verdict { receipt: verdict.record.receipt, verifier: verdict.node });
+        pass_on(self.place()?, Fact::Verdict { receipt: verdict.record.receipt, verifier: verdict.node });
         Ok(())
     }
 
@@ -185,7 +192,7 @@ impl Gate {
                 AttestationError::Envelope(error) => error.into(),
                 _ => Refusal::Fault("attestation"),
             })?;
-        self.pass_on(Fact::Attestation(Box::new(attestation)));
+        pass_on(self.place()?, Fact::Attestation(Box::new(attestation)));
         Ok(())
     }
 
@@ -197,9 +204,19 @@ impl Gate {
         self.events.push(self.started.elapsed(), event);
     }
 
-    fn pass_on(&self, fact: Fact) {
-        // The node stops: nobody is left to act on it.
-        let _ = self.facts.send(fact);
+    /// A place for what a record asks of the roles, before anything of it is taken in.
+    fn place(&self) -> Result<Option<mpsc::Permit<'_, Fact>>, Refusal> {
+        match self.facts.try_reserve() {
+            Ok(permit) => Ok(Some(permit)),
+            Err(mpsc::error::TrySendError::Full(())) => Err(Refusal::Full),
+            Err(mpsc::error::TrySendError::Closed(())) => Ok(None),
+        }
+    }
+}
+
+fn pass_on(place: Option<mpsc::Permit<'_, Fact>>, fact: Fact) {
+    if let Some(place) = place {
+        place.send(fact);
     }
 }
 

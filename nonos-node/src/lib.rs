@@ -12,6 +12,7 @@ pub mod demo;
 pub mod domains;
 mod event;
 mod executor;
+mod expiry;
 mod fees;
 mod fetch;
 mod gate;

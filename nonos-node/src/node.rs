@@ -9,7 +9,7 @@ use nonos_mesh::libp2p::Handle as MeshHandle;
 use nonos_onion::link::Onion;
 use nonos_trust::{Evidence, TrustEngine};
 use nonos_zk::Prover;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::board::Board;
@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::event::{Event, EventLog};
 use crate::records::{Sealed, Signer};
 use crate::seeder::Shelf;
+use crate::store::ItemFile;
 
 /// A running node; cheap to clone. It stops with [`Node::stop`] or with its runtime.
 #[derive(Clone)]
@@ -48,6 +49,9 @@ pub(crate) struct Shared {
     pub(crate) trust: Mutex<TrustEngine>,
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) shelf: Mutex<Shelf>,
+    pub(crate) items: Arc<ItemFile>,
+    /// A permit per job in work.
+    pub(crate) jobs: Semaphore,
     pub(crate) events: Arc<EventLog>,
     pub(crate) started: Instant,
     pub(crate) stopping: watch::Sender<bool>,

@@ -168,6 +168,8 @@ pub struct Attested<T> {
     pub record: T,
     /// The id of the signed envelope.
     pub id: Digest,
+    /// The first second at which it no longer counts.
+    pub expiry: Timestamp,
 }
 
 /// The keys a node signs records with.
@@ -218,8 +220,8 @@ pub fn open<T: Record>(
         return Err(RecordError::Signer);
     }
     let record: T = wire::from_bytes(&attributed.record)?;
-    let id = envelope.id(domains::RECORD_ID);
-    Ok(envelope.map(|_| Attested { node: certificate.node(), record, id }))
+    let (id, expiry) = (envelope.id(domains::RECORD_ID), envelope.header().expiry);
+    Ok(envelope.map(|_| Attested { node: certificate.node(), record, id, expiry }))
 }
 
 /// A pseudonym's promise to pay, handed over inside a circuit: the payee learns neither the

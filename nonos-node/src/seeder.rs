@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nonos_capsule::{CHUNK_BYTES, CapsuleId, CapsuleStore as _, CheckSigned as _, SignaturePolicy};
 use nonos_identity::wire::{self, Wire as _};
@@ -16,6 +17,9 @@ use crate::clock;
 use crate::config::Tamper;
 use crate::node::Shared;
 use crate::records::{self, Voucher};
+
+/// How long a client may be silent: an idle stream keeps a place that others wait for.
+const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// What was served last, ready to be served again: proofs take a pass over the whole capsule.
 #[derive(Debug, Default)]
@@ -47,7 +51,8 @@ pub(crate) async fn serve(
             stream.write_all(&frame).await?;
         }
         stream.flush().await?;
-        match stream.read(&mut buffer).await? {
+        let read = tokio::time::timeout(IDLE_MAX, stream.read(&mut buffer)).await;
+        match read.map_err(|_| io::ErrorKind::TimedOut)?? {
             0 => return Ok(()),
             read => decoder.push(buffer.get(..read).unwrap_or_default()),
         }
@@ -93,13 +98,13 @@ async fn piece(shared: &Arc<Shared>, id: WideDigest, index: u32) -> Option<Vec<u
 }
 
 fn load(shared: &Shared, id: WideDigest) -> Option<Arc<Slices>> {
-    // Whoever comes second finds what the first one loaded.
+    let (pieces, is_capsule) = match capsule(shared, id) {
+        Some(pieces) => (pieces, true),
+        None => (input(shared, &id)?, false),
+    };
+    let slices = Arc::new(Slices { id, pieces });
     let mut shelf = shared.shelf();
-    if let Some(slices) = shelf.find(&id) {
-        return Some(slices);
-    }
-    let slices = Arc::new(Slices { id, pieces: capsule(shared, id).or_else(|| input(shared, &id))? });
-    let slot = if shared.board().heads.contains_key(&id) { &mut shelf.capsule } else { &mut shelf.input };
+    let slot = if is_capsule { &mut shelf.capsule } else { &mut shelf.input };
     *slot = Some(slices.clone());
     Some(slices)
 }

@@ -102,6 +102,10 @@ const ANSWER_BYTES_MAX: usize = 64;
 
 /// Reads one record after its length; `limit` bytes at most are ever held.
 pub(crate) async fn read_record(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Result<Vec<u8>> {
+    tokio::time::timeout(PATIENCE, read_whole(stream, limit)).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+async fn read_whole(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Result<Vec<u8>> {
     let len = stream.read_u32().await?;
     let len = usize::try_from(len).ok().filter(|len| *len <= limit);
     let len = len.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "record exceeds its limit"))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nonos_identity::wire;
-use nonos_identity::{Epoch, NodeId, Unverified};
+use nonos_identity::{Epoch, NodeId, Timestamp, Unverified};
 use nonos_ledger::Code;
 use nonos_mesh::libp2p::{EventReceiver, StreamReceiver};
 use nonos_mesh::{Beacon, Capabilities, Event as MeshEvent, ItemKind};
@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::gate::{Fact, JOB_ITEM, VERDICT_ITEM};
 use crate::node::Shared;
 use crate::records::{self, Sealed, Verdict, Voucher};
-use crate::{executor, publisher, seeder, submit};
+use crate::{executor, expiry, publisher, seeder, submit};
 
 /// How often a node looks whether a new epoch has begun.
 const EPOCH_LOOK: Duration = Duration::from_secs(2);
@@ -124,7 +124,7 @@ pub(crate) async fn payments(shared: Arc<Shared>, mut payments: Payments) {
 }
 
 /// Records that passed their check.
-pub(crate) async fn facts(shared: Arc<Shared>, mut facts: mpsc::UnboundedReceiver<Fact>) {
+pub(crate) async fn facts(shared: Arc<Shared>, mut facts: mpsc::Receiver<Fact>) {
     while let Some(fact) = facts.recv().await {
         match fact {
             Fact::Job { id } if shared.config.roles.executor => {
@@ -177,9 +177,24 @@ pub(crate) async fn epochs(shared: Arc<Shared>) {
             continue;
         }
         announced = Epoch::at(now);
+        shared.board().prune(now);
+        forget_expired(&shared, now).await;
         shared.trust().refresh(now);
         shared.save_trust();
         if shared.announce(now).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Drops items that no longer count; they are not taken again.
+async fn forget_expired(shared: &Arc<Shared>, now: Timestamp) {
+    let items = shared.items.clone();
+    let Some(Ok(all)) = blocking(move || items.all()).await else { return };
+    for item in all {
+        if expiry::of(&item).is_some_and(|expiry| expiry <= now)
+            && shared.mesh.forget(item.id()).await.is_err()
+        {
             return;
         }
     }
