@@ -29,6 +29,8 @@ pub(crate) struct JobEntry {
     /// The signed commission, to go with the receipt.
     pub(crate) sealed: Sealed,
     pub(crate) prices: PriceTable,
+    /// What the run's clock starts at: the same for whoever runs it again.
+    pub(crate) clock: Timestamp,
     pub(crate) expiry: Timestamp,
     pub(crate) tree: IdentityTree,
     /// The nodes whose enrolments are in the tree.
@@ -52,6 +54,8 @@ pub(crate) struct Board {
     pub(crate) jobs: BTreeMap<Digest, JobEntry>,
     /// By the receipt's nullifier.
     pub(crate) receipts: BTreeMap<Digest, ReceiptEntry>,
+    /// Verdicts that were counted, by receipt.
+    pub(crate) verdicts: BTreeMap<Digest, BTreeSet<NodeId>>,
     /// Verdicts on receipts that are not here yet.
     pub(crate) early_verdicts: BTreeMap<Digest, BTreeSet<NodeId>>,
     /// Commissions that this node ran itself.
@@ -97,6 +101,7 @@ impl Board {
         self.receipts.retain(|_, receipt| receipt.expiry > now);
         let (jobs, receipts) = (&self.jobs, &self.receipts);
         self.own_runs.retain(|run| jobs.contains_key(run));
+        self.verdicts.retain(|receipt, _| receipts.contains_key(receipt));
         // A verdict whose receipt did not come in a whole epoch says nothing here.
         self.early_verdicts.clear();
         if self.heads.len() > Self::ENTRIES_MAX / 2 {

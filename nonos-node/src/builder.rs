@@ -1,3 +1,4 @@
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -26,13 +27,10 @@ use crate::config::Config;
 use crate::control::SOCKET;
 use crate::event::EventLog;
 use crate::gate::{FACTS_MAX, Gate};
-use crate::node::{Node, Shared, TRUST_FILE};
+use crate::node::{Credentials, Node, Shared, TRUST_FILE};
 use crate::records::{Sealed, Signer};
 use crate::store::ItemFile;
-use crate::{control_socket, tasks};
-
-/// How long the node's own certificate lasts; a node that runs longer renews it at its start.
-const CERTIFICATE_LIFETIME: Duration = Certificate::MAX_LIFETIME;
+use crate::{control_socket, executor, tasks};
 
 /// Jobs an executor works on at a time: a run and its proof each want the whole machine.
 const JOBS_AT_ONCE: usize = 1;
@@ -138,7 +136,10 @@ impl NodeBuilder {
         let Self { config, identity, data_dir, serve_control, proofs } = self;
         let now = clock::now();
         let network = NetworkId::from_name(&config.network);
-        std::fs::create_dir_all(&data_dir)
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&data_dir)
             .map_err(|source| StartError::Io { path: data_dir.clone(), source })?;
         let proofs = match proofs {
             Some(proofs) => proofs,
@@ -146,17 +147,7 @@ impl NodeBuilder {
         };
 
         let me = identity.node_id();
-        let root = identity.root_key();
-        let key = identity.signing_key(Role::EpochSigner, 0);
-        let serial = now.as_secs();
-        let issue = |subject| {
-            Certificate::issue(&root, subject, Role::EpochSigner, serial, now, CERTIFICATE_LIFETIME, &network)
-                .map_err(|error| StartError::Certify(error.to_string()))
-        };
-        let certificate = issue(&key)?;
-        let secret = IdentitySecret::from_bytes(&identity.zk_secret(0));
-        let enrolment = Enrolment::sign(&root, &network, secret.commitment(), now)
-            .map_err(|error| StartError::Certify(error.to_string()))?;
+        let credentials = Credentials::issue(&identity, network, now)?;
         let prices = PriceTable {
             version: 1,
             execution_nano: config.prices.execution_per_mgas,
@@ -186,8 +177,11 @@ impl NodeBuilder {
         let transport = identity.transport_key(&network);
         let mut driver = DriverConfig::new(*transport.to_seed(), clock::random());
         driver.listen.clone_from(&config.listen);
-        let mut mesh =
-            nonos_mesh::Config::new(network, identity.signing_key(Role::EpochSigner, 0), issue(&key)?);
+        let mut mesh = nonos_mesh::Config::new(
+            network,
+            identity.signing_key(Role::EpochSigner, 0),
+            credentials.signer.certificate.clone(),
+        );
         mesh.sync.interval = Duration::from_secs(config.sync_interval_secs);
         mesh.links.exchange_interval = mesh.links.exchange_interval.min(mesh.sync.interval);
         mesh.beacon.interval_min = Duration::from_millis(config.beacon_min_ms);
@@ -208,9 +202,8 @@ impl NodeBuilder {
         let shared = Arc::new(Shared {
             me,
             network,
-            signer: Signer { key, certificate, network },
             prices,
-            enrolment: Sealed(enrolment.as_bytes().to_vec()),
+            credentials: Mutex::new(credentials),
             mesh,
             onion,
             runtime: Runtime::new(nonos_capsule::Config::default())?,
@@ -226,6 +219,7 @@ impl NodeBuilder {
             trust: Mutex::new(trust),
             ledger: Mutex::new(ledger),
             shelf: Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
             items,
             jobs: Semaphore::new(JOBS_AT_ONCE),
             events,
@@ -238,6 +232,7 @@ impl NodeBuilder {
         let node = Node { shared, tasks: Arc::new(Mutex::new(JoinSet::new())) };
         node.shared.announce(now).await?;
         node.spawn(Inlets { mesh_events, incoming, payments, facts }, serve_control).await?;
+        node.resume();
         Ok(node)
     }
 }
@@ -251,6 +246,18 @@ struct Inlets {
 }
 
 impl Node {
+    /// Takes up the stored jobs again; those that ran here before are known by their nonce.
+    fn resume(&self) {
+        if !self.shared.config.roles.executor {
+            return;
+        }
+        let jobs: Vec<_> = self.shared.board().jobs.keys().copied().collect();
+        for job in jobs {
+            let shared = self.shared.clone();
+            tokio::spawn(async move { executor::work(&shared, job).await });
+        }
+    }
+
     async fn spawn(&self, inlets: Inlets, serve_control: bool) -> Result<(), StartError> {
         let shared = &self.shared;
         let onion_links =
@@ -275,7 +282,39 @@ impl Node {
     }
 }
 
+impl Credentials {
+    /// Lets the root sign what the node needs until the next renewal.
+    fn issue(identity: &Identity, network: NetworkId, now: Timestamp) -> Result<Self, StartError> {
+        let root = identity.root_key();
+        let key = identity.signing_key(Role::EpochSigner, 0);
+        let lifetime = Certificate::MAX_LIFETIME;
+        let certificate =
+            Certificate::issue(&root, &key, Role::EpochSigner, now.as_secs(), now, lifetime, &network)
+                .map_err(|error| StartError::Certify(error.to_string()))?;
+        let secret = IdentitySecret::from_bytes(&identity.zk_secret(0));
+        let enrolment = Enrolment::sign(&root, &network, secret.commitment(), now)
+            .map_err(|error| StartError::Certify(error.to_string()))?;
+        Ok(Self {
+            signer: Signer { key, certificate, network },
+            enrolment: Sealed(enrolment.as_bytes().to_vec()),
+            renewal: now.saturating_add(lifetime / 2),
+        })
+    }
+}
+
 impl Shared {
+    /// Renews certificate and enrolment at half their life.
+    pub(crate) async fn renew(&self, now: Timestamp) -> Result<(), StartError> {
+        if now < self.credentials().renewal {
+            return Ok(());
+        }
+        let fresh = Credentials::issue(&self.identity, self.network, now)?;
+        let certificate = fresh.signer.certificate.clone();
+        *self.credentials() = fresh;
+        let key = self.identity.signing_key(Role::EpochSigner, 0);
+        self.mesh.rotate(key, certificate).await.map_err(|_| StartError::Stopped)
+    }
+
     /// Says in the beacon what this node offers, with the onion keys of this epoch and the next.
     pub(crate) async fn announce(&self, now: Timestamp) -> Result<(), StartError> {
         let epoch = Epoch::at(now);
@@ -303,7 +342,7 @@ impl Shared {
             capabilities,
             attestations: Vec::new(),
             relay: wire::to_bytes(&Descriptors(descriptors)),
-            extra: self.enrolment.0.clone(),
+            extra: self.credentials().enrolment.0.clone(),
         };
         self.mesh.set_beacon(body).await.map_err(|_| StartError::Stopped)
     }

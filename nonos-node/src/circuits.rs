@@ -109,13 +109,11 @@ pub(crate) enum RouteError {
     Open(#[from] OpenError),
 }
 
-/// A standing circuit, and who pays for it.
+/// A standing circuit.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) circuit: CircuitHandle,
     pub(crate) view: Circuit,
-    /// The one-time key whose promises pay the relays.
-    payer: SigningKey,
     /// Nodes that must not relay it.
     never: Vec<NodeId>,
 }
@@ -144,8 +142,7 @@ impl Shared {
             match self.onion.build(path).await {
                 Ok(circuit) => {
                     let view = Circuit { purpose: purpose.into(), relays, destination };
-                    let payer = SigningKey::from_seed(&clock::random());
-                    return Ok(Route { circuit, view, payer, never: never.to_vec() });
+                    return Ok(Route { circuit, view, never: never.to_vec() });
                 }
                 Err(error) => {
                     if let BuildError::Hop { hop: Some(hop), .. } = error
@@ -218,30 +215,23 @@ impl Shared {
         let bytes = route.circuit.cells().saturating_mul(1024);
         let amount = self.prices.quote(Op::Relay, bytes);
         let amount = u64::try_from(amount.as_nano()).unwrap_or(u64::MAX);
-        let purpose = self.purpose(route);
         let mut promises = Vec::new();
         for (hop, &relay) in route.view.relays.iter().enumerate() {
-            let leg = u32::try_from(hop).unwrap_or(u32::MAX);
-            let voucher = Voucher::sign(&route.payer, relay, amount, purpose, leg, &self.network);
+            let (voucher, promise) = self.promise(relay, amount, Code::Relay);
             match route.circuit.pay(hop, wire::to_bytes(&voucher)).await {
-                Ok(()) => promises.push(Promise { payee: relay, amount, purpose, leg, code: Code::Relay }),
+                Ok(()) => promises.push(promise),
                 Err(error) => tracing::debug!(%error, "promise not sent"),
             }
         }
         Promises(promises)
     }
 
-    /// A promise to the node at the end of a circuit.
-    pub(crate) fn promise_destination(&self, route: &Route, amount: u64, code: Code) -> (Voucher, Promise) {
-        let payee = route.view.destination;
-        let purpose = self.purpose(route);
-        let leg = u32::try_from(route.view.relays.len()).unwrap_or(u32::MAX);
-        let voucher = Voucher::sign(&route.payer, payee, amount, purpose, leg, &self.network);
-        (voucher, Promise { payee, amount, purpose, leg, code })
-    }
-
-    fn purpose(&self, route: &Route) -> Digest {
-        Digest::of(domains::PURPOSE, &[self.network.as_bytes(), route.payer.public().as_bytes()])
+    /// A promise under a key that is used once.
+    pub(crate) fn promise(&self, payee: NodeId, amount: u64, code: Code) -> (Voucher, Promise) {
+        let payer = SigningKey::from_seed(&clock::random());
+        let voucher = Voucher::sign(&payer, payee, amount, &self.network);
+        let purpose = Voucher::purpose(&voucher.payer, &self.network);
+        (voucher, Promise { payee, amount, purpose, code })
     }
 
     /// Books promises that were delivered, and the relays' good work.
@@ -261,7 +251,6 @@ pub(crate) struct Promise {
     pub(crate) payee: NodeId,
     pub(crate) amount: u64,
     pub(crate) purpose: Digest,
-    pub(crate) leg: u32,
     pub(crate) code: Code,
 }
 

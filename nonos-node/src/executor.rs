@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nonos_capsule::{Capsule, CapsuleStore as _, Execution, Invocation, NonceStore as _, Policy, Status};
+use nonos_capsule::{
+    Capsule, CapsuleId, CapsuleStore as _, Execution, Invocation, NonceStore as _, Policy, Status,
+};
 use nonos_identity::wire;
 use nonos_identity::{Certificate, Digest, Epoch, NodeId, Opening, Role, SigningKey, Verified, WideDigest};
 use nonos_mesh::ItemKind;
@@ -13,41 +15,37 @@ use nonos_zk::{
 };
 
 use crate::board::JobEntry;
-use crate::circuits::port;
+use crate::circuits::{Route, port};
 use crate::clock;
 use crate::config::Tamper;
 use crate::domains;
 use crate::event::Event;
 use crate::fetch::{FetchError, Lanes};
 use crate::node::Shared;
-use crate::publisher::EXECUTION_LEG;
 use crate::records::{Claim, ClaimAnswer, Fulfilment, OpenedTrace, Sealed};
 use crate::submit;
 use crate::tasks::blocking;
 
 /// How long the head of a job's capsule may take to arrive after the job.
 const HEAD_PATIENCE: Duration = Duration::from_secs(15);
+/// How long fetching capsule and input may take in all: a seeder that drips would hold the queue.
+const FETCH_PATIENCE: Duration = Duration::from_secs(600);
 /// Pause between looks and tries.
 const PAUSE: Duration = Duration::from_millis(150);
-/// Tries to claim a fee before the executor gives the payer up.
+/// Times the payer is asked over one circuit, while it does not know the receipt yet.
 const CLAIM_TRIES: usize = 60;
+/// Circuits tried to reach the payer.
+const CLAIM_CIRCUITS: usize = 4;
 /// Bytes of output told in an event; the whole output stays with the execution.
 const OUTPUT_TOLD_MAX: usize = 64 * 1024;
 
 /// Does one job; every failure is told as an event.
 pub(crate) async fn work(shared: &Arc<Shared>, job: Digest) {
     let Some(entry) = shared.board().jobs.get(&job).cloned() else { return };
-    if entry.publisher == shared.me || !worthwhile(shared, &entry) {
+    if entry.publisher == shared.me || !worthwhile(shared, &entry).await {
         return;
     }
-    let Ok(_turn) = shared.jobs.acquire().await else { return };
-    shared.board().own_runs.insert(job);
-    let (capsule, input) = match fetch(shared, &entry).await {
-        Ok(fetched) => fetched,
-        Err(error) => return shared.fail("fetch the capsule", &error),
-    };
-    let Some(run) = execute(shared, job, &entry, capsule, input).await else { return };
-    let Some((proven, fulfilment)) = prove(shared, job, &entry, &run).await else { return };
+    let Some((run, proven, fulfilment)) = fulfil(shared, job, &entry).await else { return };
     if shared.config.tamper.is_some() {
         // A liar does not ask an honest node to check its lie first.
         if let Err(error) = shared.mesh.publish(ItemKind::Receipt, wire::to_bytes(&fulfilment)).await {
@@ -61,15 +59,74 @@ pub(crate) async fn work(shared: &Arc<Shared>, job: Digest) {
     claim(shared, job, &entry, &run, &proven).await;
 }
 
-/// Whether the job pays what this node asks, from somebody it has no reason to distrust.
-fn worthwhile(shared: &Shared, job: &JobEntry) -> bool {
-    let state = shared.trust().state(&job.publisher, clock::now());
-    let pays = job.prices.execution_nano >= shared.prices.execution_nano;
-    if !pays || state >= nonos_trust::State::Suspended {
-        tracing::info!(pays, %state, "a job was not taken");
-        return false;
+/// Fetches, runs and proves, one job at a time.
+async fn fulfil(shared: &Arc<Shared>, id: Digest, job: &JobEntry) -> Option<(Execution, Proven, Fulfilment)> {
+    let _turn = shared.jobs.acquire().await.ok()?;
+    if job.expiry <= clock::now() {
+        return None;
     }
-    true
+    shared.board().own_runs.insert(id);
+    let fetched = tokio::time::timeout(FETCH_PATIENCE, fetch(shared, job)).await;
+    let (capsule, input) = match fetched.unwrap_or(Err(FetchError::Silent)) {
+        Ok(fetched) => fetched,
+        Err(error) => {
+            shared.fail("fetch the capsule", &error);
+            return None;
+        }
+    };
+    let run = execute(shared, id, job, capsule, input).await?;
+    let (proven, fulfilment) = prove(shared, id, job, &run).await?;
+    Some((run, proven, fulfilment))
+}
+
+/// Whether a job can be done and paid: it names this node as an operator, its limits cover the
+/// capsule's policy, it pays what this node asks, its payer has a good name, and it is new.
+async fn worthwhile(shared: &Shared, job: &JobEntry) -> bool {
+    let begin = Instant::now();
+    let capsule = job.commission.capsule;
+    let policy = loop {
+        match shared.board().heads.get(&capsule).map(|head| head.policy().intersect(&Policy::default())) {
+            Some(policy) => break policy,
+            None if begin.elapsed() > HEAD_PATIENCE => return false,
+            None => {}
+        }
+        tokio::time::sleep(PAUSE).await;
+    };
+    let lies = shared.config.tamper.is_some();
+    let reasons = [
+        ("not_an_operator", lies || job.operators.contains(&shared.me)),
+        ("limits", crate::gate::within(&limits(&policy), &job.commission.limits)),
+        ("price", job.prices.execution_nano >= shared.prices.execution_nano),
+        ("payer", shared.trust().state(&job.publisher, clock::now()) < nonos_trust::State::Suspended),
+        ("done", !is_done(shared, job)),
+    ];
+    match reasons.iter().find(|(_, holds)| !holds) {
+        Some((reason, _)) => {
+            tracing::info!(reason, "a job was not taken");
+            false
+        }
+        None => true,
+    }
+}
+
+/// Whether the job's nonce is spent: it ran here, before a restart for one.
+fn is_done(shared: &Shared, job: &JobEntry) -> bool {
+    let key = invocation(shared, job).nonce_key(&CapsuleId::from_digest(job.commission.capsule));
+    shared.nonces.is_used(&key).unwrap_or(true)
+}
+
+/// The run that a job asks for, but for its input. Everything in it comes from signed records, so
+/// whoever replays the job runs the same.
+fn invocation(shared: &Shared, job: &JobEntry) -> Invocation {
+    Invocation::new(job.publisher, job.commission.nonce, job.clock, shared.network)
+}
+
+fn limits(policy: &Policy) -> PolicyLimits {
+    PolicyLimits {
+        gas_limit: policy.gas_limit,
+        pages_max: policy.memory_pages_max,
+        host_calls_allowed: policy.host_calls.bits(),
+    }
 }
 
 /// Fetches a capsule to keep it, as a second seeder does.
@@ -94,13 +151,8 @@ async fn store(shared: &Arc<Shared>, capsule: Verified<Capsule>) {
 }
 
 async fn fetch(shared: &Arc<Shared>, job: &JobEntry) -> Result<(Verified<Capsule>, Vec<u8>), FetchError> {
-    let wanted = job.commission.capsule;
-    let begin = Instant::now();
-    while !shared.board().heads.contains_key(&wanted) && begin.elapsed() < HEAD_PATIENCE {
-        tokio::time::sleep(PAUSE).await;
-    }
     let mut lanes = Lanes::open(shared, job.publisher).await?;
-    let capsule = lanes.capsule(wanted).await?;
+    let capsule = lanes.capsule(job.commission.capsule).await?;
     store(shared, capsule.clone()).await;
     let input = lanes.input(job.commission.input, job.commission.input_bytes).await?;
     // Whoever lies to be paid does not pay either.
@@ -118,7 +170,7 @@ async fn execute(
     input: Vec<u8>,
 ) -> Option<Execution> {
     let begin = Instant::now();
-    let mut invocation = Invocation::new(job.publisher, job.commission.nonce, clock::now(), shared.network);
+    let mut invocation = invocation(shared, job);
     invocation.args = vec![capsule.manifest().name.clone()];
     invocation.input = input;
     let host = shared.clone();
@@ -223,11 +275,7 @@ fn prove_now(
     let mut statement = Statement {
         capsule_id: *run.capsule_id.as_digest(),
         exec_hash: run.exec_hash,
-        policy: PolicyLimits {
-            gas_limit: run.policy.gas_limit,
-            pages_max: run.policy.memory_pages_max,
-            host_calls_allowed: run.policy.host_calls.bits(),
-        },
+        policy: limits(&run.policy),
         exec_commit: trace.to_trace().commit(&run.exec_hash),
         id_root: tree.root(),
         nullifier: secret.nullifier(epoch, slot),
@@ -289,7 +337,7 @@ pub(crate) fn input_digest(input: &WideDigest) -> Digest {
 /// How a run ended, as one number: exit codes as they are, everything else above them.
 fn status_code(status: &Status) -> u32 {
     match status {
-        Status::Exit(code) => *code,
+        Status::Exit(code) => (*code).min(u32::MAX - 1),
         _ => u32::MAX,
     }
 }
@@ -352,41 +400,60 @@ async fn claim(shared: &Arc<Shared>, job_id: Digest, job: &JobEntry, run: &Execu
         trace: proven.trace.clone(),
     };
     let claim = wire::to_bytes(&claim);
-    let route = match shared.first_route("claim fee", job.publisher, &[]).await {
-        Ok(route) => route,
-        Err(error) => return shared.fail("claim the fee", &error),
-    };
-    let promises = shared.promise_relays(&route).await;
-    let mut answer = None;
-    for _ in 0..CLAIM_TRIES {
-        let asked = async {
-            let mut stream = route.circuit.open(port::CLAIM).await.map_err(std::io::Error::other)?;
-            submit::ask(&mut stream, &claim).await
+    for _ in 0..CLAIM_CIRCUITS {
+        let route = match shared.first_route("claim fee", job.publisher, &[]).await {
+            Ok(route) => route,
+            Err(error) => return shared.fail("claim the fee", &error),
         };
-        match asked.await.map(|bytes| wire::from_bytes::<ClaimAnswer>(&bytes)) {
-            Ok(Ok(ClaimAnswer::Unknown)) => {}
-            Ok(Ok(other)) => {
-                answer = Some(other);
-                break;
-            }
-            Ok(Err(error)) => return shared.fail("claim the fee", &error),
-            // Asking again is safe: the commission is paid once.
-            Err(error) => tracing::debug!(%error, "a claim was not answered"),
+        let promises = shared.promise_relays(&route).await;
+        let answer = ask_for_fee(&route, &claim).await;
+        route.circuit.close();
+        let Some(answer) = answer else { continue };
+        shared.book_promises(promises).await;
+        return book_fee(shared, job_id, job, run, answer).await;
+    }
+    shared.fail("claim the fee", &*boxed("the payer could not be reached"));
+}
+
+/// Asks over one circuit until the payer knows the receipt; `None` if the circuit is of no use.
+async fn ask_for_fee(route: &Route, claim: &[u8]) -> Option<ClaimAnswer> {
+    let mut last = None;
+    for _ in 0..CLAIM_TRIES {
+        let mut stream = route.circuit.open(port::CLAIM).await.ok()?;
+        // Asking again is safe: a commission is paid once.
+        let bytes = submit::ask(&mut stream, claim).await.ok()?;
+        match wire::from_bytes(&bytes).ok()? {
+            ClaimAnswer::Unknown => last = Some(ClaimAnswer::Unknown),
+            answer => return Some(answer),
         }
         tokio::time::sleep(PAUSE).await;
     }
-    shared.book_promises(promises).await;
-    route.circuit.close();
+    last
+}
+
+async fn book_fee(
+    shared: &Arc<Shared>,
+    job_id: Digest,
+    job: &JobEntry,
+    run: &Execution,
+    answer: ClaimAnswer,
+) {
     let due = job.prices.quote(nonos_ledger::Op::Execution, run.gas_used).as_nano();
     match answer {
-        Some(ClaimAnswer::Posted(amount)) if u128::from(amount) == due => {
-            let (payer, payee) = (job.publisher, shared.me);
+        ClaimAnswer::Posted(amount) if u128::from(amount) == due => {
             let code = nonos_ledger::Code::Execution;
-            shared.post_fee(payer, payee, amount, code, job_id, EXECUTION_LEG).await;
+            shared.post_fee(job.publisher, shared.me, amount, code, job_id).await;
         }
-        other => {
-            tracing::warn!(?other, "the fee was not paid");
+        // Another executor was faster, or the receipt has not reached the payer: bad luck.
+        ClaimAnswer::AlreadyPaid | ClaimAnswer::Unknown => {
+            shared.fail(
+                "claim the fee",
+                &*boxed("the payer has paid another executor, or never got the receipt"),
+            );
+        }
+        answer => {
             shared.observe(job.publisher, nonos_trust::Evidence::PaymentRefused);
+            tracing::warn!(?answer, due, "the payer did not post the fee that its price table says");
             shared.fail("claim the fee", &*boxed("the payer did not post the fee that its price table says"));
         }
     }

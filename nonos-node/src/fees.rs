@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nonos_identity::{Digest, NodeId};
-use nonos_ledger::{AccountId, Amount, Code, Kind, Outcome, PostError, Transfer};
+use nonos_ledger::{AccountId, Amount, Code, Kind, PostError, Transfer};
 
 use crate::circuits::Promise;
 use crate::clock;
@@ -16,7 +16,7 @@ impl Shared {
     pub(crate) async fn post_promise(self: &Arc<Self>, promise: &Promise) {
         let debit = AccountId::Node(self.me);
         let credit = AccountId::Node(promise.payee);
-        self.post(debit, credit, promise.amount, promise.code, promise.purpose, promise.leg).await;
+        self.post(debit, credit, promise.amount, promise.code, promise.purpose).await;
     }
 
     /// What a pseudonym promised to this node.
@@ -26,7 +26,8 @@ impl Shared {
         }
         let debit = AccountId::Pseudonym(*voucher.payer.as_bytes());
         let credit = AccountId::Node(self.me);
-        self.post(debit, credit, voucher.amount, code, voucher.purpose, voucher.leg).await;
+        let purpose = Voucher::purpose(&voucher.payer, &self.network);
+        self.post(debit, credit, voucher.amount, code, purpose).await;
     }
 
     /// A fee between two nodes for one receipt.
@@ -36,10 +37,9 @@ impl Shared {
         payee: NodeId,
         amount: u64,
         code: Code,
-        receipt: Digest,
-        leg: u32,
-    ) -> bool {
-        self.post(AccountId::Node(payer), AccountId::Node(payee), amount, code, receipt, leg).await
+        purpose: Digest,
+    ) -> Posting {
+        self.post(AccountId::Node(payer), AccountId::Node(payee), amount, code, purpose).await
     }
 
     /// Posts one transfer, durably; posting it again changes nothing.
@@ -49,16 +49,15 @@ impl Shared {
         credit: AccountId,
         amount: u64,
         code: Code,
-        receipt: Digest,
-        leg: u32,
-    ) -> bool {
+        purpose: Digest,
+    ) -> Posting {
         let transfer = Transfer {
             debit,
             credit,
             amount: Amount::from_nano(amount),
             code,
-            receipt,
-            leg,
+            receipt: purpose,
+            leg: 0,
             price_table: self.prices.id(),
             timestamp: clock::now(),
             kind: Kind::Posted,
@@ -68,30 +67,41 @@ impl Shared {
             let mut ledger = shared.ledger();
             // The first posting stands, with its own time.
             match ledger.find(&transfer.id()).map_err(PostError::from)? {
-                Some(known) if known.transfer.credit == credit => {
-                    Ok(vec![Outcome::AlreadyApplied { index: known.index }])
-                }
-                _ => ledger.post(&[transfer]),
+                Some(known) if is_same_fee(&known.transfer, &transfer) => Ok(Posting::Known),
+                Some(_) => Ok(Posting::Refused),
+                None => ledger.post(&[transfer]).map(|_| Posting::New),
             }
         };
-        let posted = crate::tasks::blocking(post).await;
-        match posted.map(|outcome| outcome.map(|outcomes| outcomes.into_iter().next())) {
-            Some(Ok(Some(Outcome::Applied { .. }))) => {
-                self.tell(Event::Posted { code: name(code).into(), amount });
-                true
-            }
-            Some(Ok(Some(Outcome::AlreadyApplied { .. }))) => true,
-            Some(Ok(outcome)) => {
-                tracing::warn!(?outcome, "a fee was not posted");
-                false
+        match crate::tasks::blocking(post).await {
+            Some(Ok(posting)) => {
+                if posting == Posting::New {
+                    self.tell(Event::Posted { code: name(code).into(), amount });
+                }
+                posting
             }
             Some(Err(error)) => {
                 self.fail("post a fee", &error);
-                false
+                Posting::Refused
             }
-            None => false,
+            None => Posting::Refused,
         }
     }
+}
+
+/// What became of a fee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Posting {
+    /// It is in the journal now.
+    New,
+    /// The same fee was in the journal before.
+    Known,
+    /// Another fee has its name, or the ledger refused it.
+    Refused,
+}
+
+/// Whether two transfers are one fee, posted at two times.
+fn is_same_fee(a: &Transfer, b: &Transfer) -> bool {
+    (a.debit, a.credit, a.amount, a.code) == (b.debit, b.credit, b.amount, b.code)
 }
 
 const fn name(code: Code) -> &'static str {

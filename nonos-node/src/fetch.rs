@@ -238,7 +238,7 @@ impl Lanes {
             let Some(lane) = self.lanes.get(&id) else { continue };
             let mut promises = shared.promise_relays(&lane.route).await;
             let amount = u64::try_from(std::mem::take(&mut due)).unwrap_or(u64::MAX);
-            let (voucher, promise) = shared.promise_destination(&lane.route, amount, Code::Seeding);
+            let (voucher, promise) = shared.promise(self.provider, amount, Code::Seeding);
             promises.0.push(promise);
             self.ask(id, [0; 64], Want::Pay(wire::to_bytes(&voucher)));
             if self.paid(id).await {

@@ -6,7 +6,10 @@ use std::time::Instant;
 
 use nonos_capsule::{CheckSigned as _, Head, SignaturePolicy, VerifyError};
 use nonos_identity::wire::{self, DecodeError};
-use nonos_identity::{Digest, Envelope, EnvelopeError, NetworkId, NodeId, Timestamp, Verified};
+use nonos_identity::{
+    CertificateError, Digest, Envelope, EnvelopeError, NetworkId, NodeId, PublicKey, Timestamp, Unverified,
+    Verified,
+};
 use nonos_ledger::{PriceError, PriceTable};
 use nonos_mesh::{Check, ItemKind, Verdict as Judgement};
 use nonos_trust::{Attestation, AttestationError, SignedAttestation};
@@ -16,6 +19,7 @@ use tokio::sync::mpsc;
 use crate::board::{Board, Full, JobEntry, ReceiptEntry};
 use crate::event::{Event, EventLog};
 use crate::executor;
+use crate::publisher::ATTESTATION_LIFETIME;
 use crate::records::{self, Attested, Commission, Fulfilment, Job, RecordError, Sealed, Verdict};
 
 /// Item kind of a [`Job`].
@@ -40,6 +44,8 @@ enum Refusal {
     Fault(&'static str),
     /// Expired or too early: nobody's fault.
     Clock,
+    /// Another copy of it is here: nobody's fault.
+    Known,
     /// No room now.
     Full,
 }
@@ -73,7 +79,7 @@ impl Check for Gate {
         match outcome {
             Ok(()) => Judgement::Accept,
             Err(Refusal::Fault(check)) => Judgement::Reject(check),
-            Err(Refusal::Clock) => Judgement::Ignore,
+            Err(Refusal::Clock | Refusal::Known) => Judgement::Ignore,
             Err(Refusal::Full) => Judgement::Defer,
         }
     }
@@ -98,12 +104,22 @@ impl Gate {
 
     fn job(&self, bytes: &[u8], now: Timestamp) -> Result<(), Refusal> {
         let job: Job = wire::from_bytes(bytes)?;
-        let Attested { node: publisher, record: commission, id, expiry } =
+        let Attested { node: publisher, record: commission, signer, epoch, id, expiry } =
             records::open::<Commission>(&job.commission.0, &self.network, now)?.into_inner();
+        if self.board().jobs.contains_key(&id) {
+            return Err(Refusal::Known);
+        }
         if job.operators.len() > Job::OPERATORS_MAX || commission.input_bytes > Commission::INPUT_BYTES_MAX {
             return Err(Refusal::Fault("job_limits"));
         }
-        let prices = PriceTable::open(Envelope::parse(&job.price_table.0)?, &self.network, now)?;
+        // One commission has one job: the same operators in another order, or prices that somebody
+        // else signed, would make copies without end.
+        let ordered = job.operators.iter().zip(job.operators.iter().skip(1)).all(|(a, b)| a.0 < b.0);
+        if !ordered {
+            return Err(Refusal::Fault("operators"));
+        }
+        let prices = signed_by(Envelope::parse(&job.price_table.0)?, signer)?;
+        let prices = PriceTable::open(prices, &self.network, now)?;
         if prices.id() != commission.price_table {
             return Err(Refusal::Fault("price_table"));
         }
@@ -115,7 +131,8 @@ impl Gate {
         let event = Event::JobSeen { job: id, capsule: commission.capsule, publisher };
         let sealed = job.commission;
         let prices = prices.into_inner();
-        let entry = JobEntry { publisher, commission, sealed, prices, expiry, tree, operators };
+        let clock = epoch.start();
+        let entry = JobEntry { publisher, commission, sealed, prices, clock, expiry, tree, operators };
         if self.board().put_job(id, entry)? {
             self.tell(event);
             pass_on(place, Fact::Job { id });
@@ -136,8 +153,8 @@ impl Gate {
         Ok((tree, enrolments.iter().map(|enrolment| enrolment.node).collect()))
     }
 
-    /// The three gates and what binds them to a commission. It needs no other record, so every
-    /// honest node comes to the same judgement whatever it has seen before.
+    /// The gates of the proof and what binds them to a commission. It needs no other record, so
+    /// every honest node finds the same faults whatever it has seen before.
     fn receipt(&self, bytes: &[u8], now: Timestamp) -> Result<(), Refusal> {
         let begin = Instant::now();
         let fulfilment: Fulfilment = wire::from_bytes(bytes)?;
@@ -167,16 +184,15 @@ impl Gate {
         let entry = ReceiptEntry { body: body.clone(), expiry, commission: commission_id, publisher };
         let place = self.place()?;
         let mut board = self.board();
-        // One slot of one operator signs one statement; a second one is a forged history.
-        if board.receipts.get(&id).is_some_and(|known| known.body.statement != *statement) {
-            return Err(Refusal::Fault("nullifier"));
+        // A slot counts once. Which of two receipts for it came first differs from node to node,
+        // so the second one is not held against whoever brings it.
+        if !board.put_receipt(id, entry)? {
+            return Err(Refusal::Known);
         }
-        if board.put_receipt(id, entry)? {
-            drop(board);
-            let elapsed_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.tell(Event::ReceiptVerified { nullifier: id, job: commission_id, elapsed_ms });
-            pass_on(place, Fact::Receipt { id });
-        }
+        drop(board);
+        let elapsed_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.tell(Event::ReceiptVerified { nullifier: id, job: commission_id, elapsed_ms });
+        pass_on(place, Fact::Receipt { id });
         Ok(())
     }
 
@@ -192,6 +208,10 @@ impl Gate {
                 AttestationError::Envelope(error) => error.into(),
                 _ => Refusal::Fault("attestation"),
             })?;
+        let expiry = attestation.envelope().header().expiry;
+        if expiry > now.saturating_add(ATTESTATION_LIFETIME).saturating_add(Timestamp::MAX_SKEW) {
+            return Err(Refusal::Fault("lifetime"));
+        }
         pass_on(self.place()?, Fact::Attestation(Box::new(attestation)));
         Ok(())
     }
@@ -214,6 +234,15 @@ impl Gate {
     }
 }
 
+/// Holds an envelope against the key that must have signed it; its signature is checked later.
+fn signed_by(envelope: Unverified<Envelope>, key: PublicKey) -> Result<Unverified<Envelope>, Refusal> {
+    let envelope = envelope.check(|envelope| match envelope.header().key == key {
+        true => Ok(()),
+        false => Err(Refusal::Fault("price_table")),
+    })?;
+    Ok(Unverified::new(envelope.into_inner()))
+}
+
 fn pass_on(place: Option<mpsc::Permit<'_, Fact>>, fact: Fact) {
     if let Some(place) = place {
         place.send(fact);
@@ -221,7 +250,7 @@ fn pass_on(place: Option<mpsc::Permit<'_, Fact>>, fact: Fact) {
 }
 
 /// Whether a policy allows no more than another.
-const fn within(policy: &nonos_zk::PolicyLimits, limits: &nonos_zk::PolicyLimits) -> bool {
+pub(crate) const fn within(policy: &nonos_zk::PolicyLimits, limits: &nonos_zk::PolicyLimits) -> bool {
     policy.gas_limit <= limits.gas_limit
         && policy.pages_max <= limits.pages_max
         && policy.host_calls_allowed & !limits.host_calls_allowed == 0
@@ -252,7 +281,11 @@ impl From<RecordError> for Refusal {
     fn from(error: RecordError) -> Self {
         match error {
             RecordError::Envelope(error) => error.into(),
+            RecordError::Certificate(CertificateError::Expired(_) | CertificateError::NotYetValid(_)) => {
+                Self::Clock
+            }
             RecordError::Certificate(_) => Self::Fault("certificate"),
+            RecordError::Lifetime => Self::Fault("lifetime"),
             RecordError::Signer => Self::Fault("signer"),
             RecordError::Decode(error) => error.into(),
         }

@@ -15,6 +15,7 @@ mod executor;
 mod expiry;
 mod fees;
 mod fetch;
+mod files;
 mod gate;
 pub mod init;
 mod node;

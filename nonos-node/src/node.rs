@@ -17,6 +17,7 @@ use crate::builder::NodeBuilder;
 use crate::clock;
 use crate::config::Config;
 use crate::event::{Event, EventLog};
+use crate::files;
 use crate::records::{Sealed, Signer};
 use crate::seeder::Shelf;
 use crate::store::ItemFile;
@@ -35,10 +36,9 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     pub(crate) me: NodeId,
     pub(crate) network: NetworkId,
-    pub(crate) signer: Signer,
     pub(crate) prices: PriceTable,
-    /// This node's enrolment as an operator.
-    pub(crate) enrolment: Sealed,
+    /// Renewed before they expire.
+    pub(crate) credentials: Mutex<Credentials>,
     pub(crate) mesh: MeshHandle,
     pub(crate) onion: Onion,
     pub(crate) runtime: Runtime,
@@ -49,12 +49,24 @@ pub(crate) struct Shared {
     pub(crate) trust: Mutex<TrustEngine>,
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) shelf: Mutex<Shelf>,
+    /// Held while the shelf is filled: one load at a time.
+    pub(crate) loading: tokio::sync::Mutex<()>,
     pub(crate) items: Arc<ItemFile>,
     /// A permit per job in work.
     pub(crate) jobs: Semaphore,
     pub(crate) events: Arc<EventLog>,
     pub(crate) started: Instant,
     pub(crate) stopping: watch::Sender<bool>,
+}
+
+/// What the root key signed for this node, for a limited time.
+pub(crate) struct Credentials {
+    /// Signs records.
+    pub(crate) signer: Signer,
+    /// The node's enrolment as an operator.
+    pub(crate) enrolment: Sealed,
+    /// When they are renewed.
+    pub(crate) renewal: Timestamp,
 }
 
 impl Node {
@@ -112,6 +124,10 @@ impl Shared {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn credentials(&self) -> MutexGuard<'_, Credentials> {
+        self.credentials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,7 +167,7 @@ impl Shared {
 
     pub(crate) fn save_trust(&self) {
         let snapshot = self.trust().snapshot();
-        if let Err(error) = std::fs::write(self.data_dir.join(TRUST_FILE), snapshot) {
+        if let Err(error) = files::replace(&self.data_dir.join(TRUST_FILE), &snapshot) {
             tracing::warn!(%error, "the trust view was not saved");
         }
     }
@@ -159,7 +175,7 @@ impl Shared {
     /// Enrolments of the known operators, this node's included, that count now.
     pub(crate) fn operators(&self, now: Timestamp) -> Vec<Sealed> {
         let mut all = self.board().enrolments();
-        all.push(self.enrolment.clone());
+        all.push(self.credentials().enrolment.clone());
         all.retain(|sealed| nonos_zk::Enrolment::check(&sealed.0, &self.network, now).is_ok());
         all.truncate(crate::records::Job::OPERATORS_MAX);
         all

@@ -20,18 +20,18 @@ use crate::board::ReceiptEntry;
 use crate::clock;
 use crate::domains;
 use crate::event::Event;
+use crate::fees::Posting;
+use crate::files;
 use crate::gate::JOB_ITEM;
 use crate::node::Shared;
 use crate::records::{Claim, ClaimAnswer, Commission, Job, Sealed};
 use crate::submit::{answer_with, read_record};
 use crate::tasks::blocking;
 
-/// Leg of the execution fee among the transfers of one commission.
-pub(crate) const EXECUTION_LEG: u32 = 0;
 /// How long a published price table counts.
 const PRICE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How long an attestation counts.
-const ATTESTATION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const ATTESTATION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// Why nothing was published. The caller's to mend, unless the medium failed.
 #[derive(Debug, thiserror::Error)]
@@ -96,8 +96,11 @@ pub(crate) async fn publish(
     let capsule = kept?;
     let input = keep_input(shared, input).await?;
 
-    let prices = shared.prices.seal(&shared.signer.key, &shared.network, now, PRICE_LIFETIME)?;
-    let operators = shared.operators(now);
+    let prices =
+        shared.prices.seal(&shared.credentials().signer.key, &shared.network, now, PRICE_LIFETIME)?;
+    let mut operators = shared.operators(now);
+    operators.sort_by(|a, b| a.0.cmp(&b.0));
+    operators.dedup();
     let policy = capsule.policy();
     let commission = Commission {
         capsule: *capsule.id().as_digest(),
@@ -112,7 +115,7 @@ pub(crate) async fn publish(
         },
         price_table: shared.prices.id(),
     };
-    let sealed = shared.signer.seal(&commission, 0, now)?;
+    let sealed = shared.credentials().signer.seal(&commission, 0, now)?;
     let job_id = sealed.id(domains::RECORD_ID);
     let job = Job {
         commission: Sealed(sealed.as_bytes().to_vec()),
@@ -141,7 +144,9 @@ async fn keep_input(shared: &Shared, input: Vec<u8>) -> Result<WideDigest, Publi
     if let Some(parent) = path.parent() {
         tokio::fs::create_dir_all(parent).await.map_err(failed)?;
     }
-    tokio::fs::write(&path, input).await.map_err(failed)?;
+    let name = path.clone();
+    let written = blocking(move || files::replace(&name, &input)).await.ok_or(PublishError::Stopping)?;
+    written.map_err(failed)?;
     Ok(digest)
 }
 
@@ -174,12 +179,13 @@ async fn settle(shared: &Arc<Shared>, claim: Claim) -> ClaimAnswer {
     }
     let amount = u64::try_from(shared.prices.quote(Op::Execution, gas).as_nano()).unwrap_or(u64::MAX);
     // The commission names the transfer: a second receipt for it, by whomever, is not paid.
-    match shared.post_fee(shared.me, payee, amount, Code::Execution, commission, EXECUTION_LEG).await {
-        true => {
+    match shared.post_fee(shared.me, payee, amount, Code::Execution, commission).await {
+        Posting::New => {
             shared.observe(payee, Evidence::ProofAccepted);
             ClaimAnswer::Posted(amount)
         }
-        false => ClaimAnswer::AlreadyPaid,
+        Posting::Known => ClaimAnswer::Posted(amount),
+        Posting::Refused => ClaimAnswer::AlreadyPaid,
     }
 }
 
@@ -199,8 +205,8 @@ fn opens(entry: &ReceiptEntry, claim: Claim, network: &nonos_identity::NetworkId
     })
 }
 
-/// A verifier vouched for a receipt: whoever checked it too believes the verifier a little more,
-/// and the payer posts the bounty.
+/// A verifier vouched for a receipt: the payer, who checked it too, posts the bounty and believes
+/// the verifier a little more, once.
 pub(crate) async fn on_verdict(shared: &Arc<Shared>, receipt: Digest, verifier: NodeId) {
     let known = shared.board().receipts.get(&receipt).cloned();
     let Some(entry) = known else {
@@ -209,8 +215,8 @@ pub(crate) async fn on_verdict(shared: &Arc<Shared>, receipt: Digest, verifier: 
     };
     let job = shared.board().jobs.get(&entry.commission).cloned();
     let Some(job) = job.filter(|job| job.operators.contains(&verifier)) else { return };
-    if verifier != shared.me {
-        shared.observe(verifier, Evidence::ReceiptSigned);
+    if !shared.board().verdicts.entry(receipt).or_default().insert(verifier) {
+        return;
     }
     shared.tell(Event::VerdictSeen { nullifier: receipt, verifier });
     let publisher = entry.publisher;
@@ -219,8 +225,9 @@ pub(crate) async fn on_verdict(shared: &Arc<Shared>, receipt: Digest, verifier: 
     }
     let amount = u64::try_from(job.prices.quote(Op::Verification, 1).as_nano()).unwrap_or(u64::MAX);
     let purpose = Digest::of(domains::BOUNTY, &[receipt.as_ref(), verifier.as_bytes()]);
-    shared.post_fee(publisher, verifier, amount, Code::Verification, purpose, 0).await;
-    if shared.me == publisher {
+    let posting = shared.post_fee(publisher, verifier, amount, Code::Verification, purpose).await;
+    if shared.me == publisher && posting == Posting::New {
+        shared.observe(verifier, Evidence::ReceiptSigned);
         attest(shared, verifier, receipt).await;
     }
 }

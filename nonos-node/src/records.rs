@@ -5,8 +5,9 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 use nonos_identity::wire::{self, DecodeError, Wire};
 use nonos_identity::{
-    Certificate, CertificateError, Digest, Domain, Envelope, EnvelopeError, NetworkId, NodeId, Opening,
-    PublicKey, Role, Signature, SignatureError, SigningKey, Timestamp, Unverified, Verified, WideDigest,
+    Certificate, CertificateError, Digest, Domain, Envelope, EnvelopeError, Epoch, NetworkId, NodeId,
+    Opening, PublicKey, Role, Signature, SignatureError, SigningKey, Timestamp, Unverified, Verified,
+    WideDigest,
 };
 use nonos_zk::{IdentityRoot, PolicyLimits, Trace};
 
@@ -157,6 +158,9 @@ pub enum RecordError {
     /// The certificate is another key's.
     #[error("the certificate is not for the key that signed")]
     Signer,
+    /// Valid for longer than its kind may be.
+    #[error("the record is valid for too long")]
+    Lifetime,
 }
 
 /// A record with the node that answers for it.
@@ -166,6 +170,10 @@ pub struct Attested<T> {
     pub node: NodeId,
     /// The record.
     pub record: T,
+    /// The key that signed it.
+    pub signer: PublicKey,
+    /// The epoch it was made in.
+    pub epoch: Epoch,
     /// The id of the signed envelope.
     pub id: Digest,
     /// The first second at which it no longer counts.
@@ -213,19 +221,25 @@ pub fn open<T: Record>(
     now: Timestamp,
 ) -> Result<Verified<Attested<T>>, RecordError> {
     let envelope = Envelope::parse(bytes)?.check_signed(T::DOMAIN, network, T::KIND, now)?;
+    let header = envelope.header();
+    let (signer, epoch, expiry) = (header.key, header.epoch, header.expiry);
+    if expiry > epoch.end().saturating_add(T::LIFETIME) {
+        return Err(RecordError::Lifetime);
+    }
     let attributed: Attributed = wire::from_bytes(envelope.body())?;
     let certificate =
         Unverified::new(attributed.certificate).check_issued(Role::EpochSigner, network, now)?;
-    if certificate.subject() != envelope.header().key {
+    if certificate.subject() != signer {
         return Err(RecordError::Signer);
     }
     let record: T = wire::from_bytes(&attributed.record)?;
-    let (id, expiry) = (envelope.id(domains::RECORD_ID), envelope.header().expiry);
-    Ok(envelope.map(|_| Attested { node: certificate.node(), record, id, expiry }))
+    let (id, node) = (envelope.id(domains::RECORD_ID), certificate.node());
+    Ok(envelope.map(|_| Attested { node, record, signer, epoch, id, expiry }))
 }
 
 /// A pseudonym's promise to pay, handed over inside a circuit: the payee learns neither the
-/// payer's node nor where the circuit begins.
+/// payer's node nor where the circuit begins. Each promise has a key of its own, so two payees
+/// of one circuit hold nothing that is equal.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Voucher {
     /// The one-time key that promises.
@@ -234,18 +248,12 @@ pub struct Voucher {
     /// Nano-mod.
     #[n(1)]
     pub amount: u64,
-    /// What the work was for; with `leg` it names the transfer.
     #[n(2)]
-    pub purpose: Digest,
-    /// Position among the vouchers for one purpose.
-    #[n(3)]
-    pub leg: u32,
-    #[n(4)]
     signature: Signature,
 }
 
 impl Wire for Voucher {
-    const MAX_BYTES: usize = 256;
+    const MAX_BYTES: usize = 160;
 }
 
 #[derive(Encode, Decode)]
@@ -254,30 +262,26 @@ struct VoucherContent {
     payee: NodeId,
     #[n(1)]
     amount: u64,
-    #[n(2)]
-    purpose: Digest,
-    #[n(3)]
-    leg: u32,
 }
 
 impl Wire for VoucherContent {
-    const MAX_BYTES: usize = 128;
+    const MAX_BYTES: usize = 64;
 }
 
 impl Voucher {
     /// Promises `amount` nano-mod to `payee`.
     #[must_use]
-    pub fn sign(
-        payer: &SigningKey,
-        payee: NodeId,
-        amount: u64,
-        purpose: Digest,
-        leg: u32,
-        network: &NetworkId,
-    ) -> Self {
-        let content = wire::to_bytes(&VoucherContent { payee, amount, purpose, leg });
+    pub fn sign(payer: &SigningKey, payee: NodeId, amount: u64, network: &NetworkId) -> Self {
+        let content = wire::to_bytes(&VoucherContent { payee, amount });
         let signature = payer.sign(domains::VOUCHER, network, &content);
-        Self { payer: payer.public(), amount, purpose, leg, signature }
+        Self { payer: payer.public(), amount, signature }
+    }
+
+    /// What names the transfer in both journals. It follows from the one-time key, so a voucher
+    /// can never take the name of another payment.
+    #[must_use]
+    pub fn purpose(payer: &PublicKey, network: &NetworkId) -> Digest {
+        Digest::of(domains::PURPOSE, &[network.as_bytes(), payer.as_bytes()])
     }
 }
 
@@ -291,9 +295,8 @@ pub fn check_voucher(
     network: &NetworkId,
 ) -> Result<Verified<Voucher>, SignatureError> {
     voucher.check(|voucher| {
-        let Voucher { payer, amount, purpose, leg, signature } = voucher;
-        let content = VoucherContent { payee, amount: *amount, purpose: *purpose, leg: *leg };
-        payer.verify(domains::VOUCHER, network, &wire::to_bytes(&content), signature)
+        let content = VoucherContent { payee, amount: voucher.amount };
+        voucher.payer.verify(domains::VOUCHER, network, &wire::to_bytes(&content), &voucher.signature)
     })
 }
 

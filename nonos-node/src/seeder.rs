@@ -48,15 +48,20 @@ pub(crate) async fn serve(
             let response = answer(shared, request).await;
             let frame =
                 encode_frame(&wire::to_bytes(&response), Response::MAX_BYTES).map_err(io::Error::other)?;
-            stream.write_all(&frame).await?;
+            within(stream.write_all(&frame)).await?;
         }
-        stream.flush().await?;
-        let read = tokio::time::timeout(IDLE_MAX, stream.read(&mut buffer)).await;
-        match read.map_err(|_| io::ErrorKind::TimedOut)?? {
+        within(stream.flush()).await?;
+        match within(stream.read(&mut buffer)).await? {
             0 => return Ok(()),
             read => decoder.push(buffer.get(..read).unwrap_or_default()),
         }
     }
+}
+
+/// Ends what takes too long: a client that asks and never reads keeps its place no longer than one
+/// that is silent.
+async fn within<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(IDLE_MAX, step).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 async fn answer(shared: &Arc<Shared>, request: Request) -> Response {
@@ -90,8 +95,15 @@ async fn piece(shared: &Arc<Shared>, id: WideDigest, index: u32) -> Option<Vec<u
     let slices = match ready {
         Some(slices) => slices,
         None => {
-            let shared = shared.clone();
-            crate::tasks::blocking(move || load(&shared, id)).await.flatten()?
+            let _turn = shared.loading.lock().await;
+            let ready = shared.shelf().find(&id);
+            match ready {
+                Some(slices) => slices,
+                None => {
+                    let shared = shared.clone();
+                    crate::tasks::blocking(move || load(&shared, id)).await.flatten()?
+                }
+            }
         }
     };
     slices.pieces.get(usize::try_from(index).ok()?).cloned()

@@ -66,6 +66,25 @@ impl ItemFile {
     }
 }
 
+impl ItemFile {
+    /// The ids of the stored items for which `pick` holds; one item is in memory at a time.
+    ///
+    /// # Errors
+    /// [`StoreError::Medium`] if the file cannot be read.
+    pub fn select(&self, pick: impl Fn(&Item) -> bool) -> Result<Vec<ItemId>, StoreError> {
+        let read = self.database.begin_read().map_err(medium)?;
+        let table = read.open_table(ITEMS).map_err(medium)?;
+        let mut ids = Vec::new();
+        for row in table.iter().map_err(medium)? {
+            let item = item(row.map_err(medium)?.1.value())?;
+            if pick(&item) {
+                ids.push(item.id());
+            }
+        }
+        Ok(ids)
+    }
+}
+
 impl Store for ItemFile {
     fn put(&self, item: &Verified<Item>) -> Result<(), StoreError> {
         let row = wire::to_bytes(&Row { kind: item.kind(), bytes: item.bytes().to_vec() });
@@ -91,8 +110,7 @@ impl Store for ItemFile {
     }
 
     fn ids(&self, collection: Collection) -> Result<Vec<ItemId>, StoreError> {
-        let items = self.all()?;
-        Ok(items.iter().filter(|item| item.kind().collection() == Some(collection)).map(Item::id).collect())
+        self.select(|item| item.kind().collection() == Some(collection))
     }
 
     fn remove(&self, id: &ItemId) -> Result<bool, StoreError> {

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[non_exhaustive]
 pub(crate) enum SubmitAnswer {
-    /// It went into gossip.
+    /// It was offered to gossip, whose check decides.
     #[n(0)]
     Taken,
     /// It is not a receipt that could pass.

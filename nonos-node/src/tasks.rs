@@ -7,10 +7,10 @@ use nonos_identity::wire;
 use nonos_identity::{Epoch, NodeId, Timestamp, Unverified};
 use nonos_ledger::Code;
 use nonos_mesh::libp2p::{EventReceiver, StreamReceiver};
-use nonos_mesh::{Beacon, Capabilities, Event as MeshEvent, ItemKind};
+use nonos_mesh::{Beacon, Capabilities, Event as MeshEvent, Item, ItemKind};
 use nonos_onion::link::{Incoming, Payments};
 use nonos_trust::Evidence;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::board::PeerEntry;
 use crate::circuits::{Descriptors, port};
@@ -23,7 +23,7 @@ use crate::{executor, expiry, publisher, seeder, submit};
 
 /// How often a node looks whether a new epoch has begun.
 const EPOCH_LOOK: Duration = Duration::from_secs(2);
-/// Streams of other nodes served at a time; more wait.
+/// Streams of other nodes served at a time on one port.
 const STREAMS_MAX: usize = 64;
 
 /// What the mesh tells: neighbours, beacons, refusals.
@@ -89,24 +89,31 @@ pub(crate) async fn onion_links(shared: Arc<Shared>, mut links: StreamReceiver) 
     }
 }
 
-/// Streams that end at this node's ports.
+/// Streams that end at this node's ports. Each port has places of its own, so that clients who
+/// hold one port busy do not close the others.
 pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
-    let slots = Arc::new(tokio::sync::Semaphore::new(STREAMS_MAX));
+    let places = || Arc::new(Semaphore::new(STREAMS_MAX));
+    let (fetch, submit, claim) = (places(), places(), places());
     while let Some(arrived) = incoming.recv().await {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let places = match arrived.port {
+            port::FETCH if shared.config.roles.seeder => &fetch,
+            port::SUBMIT if shared.config.roles.broadcaster => &submit,
+            port::CLAIM => &claim,
+            _ => continue,
+        };
+        // A stream without a place is dropped, which tells its client to come again.
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let shared = shared.clone();
         tokio::spawn(async move {
-            let stream = arrived.stream;
             let served = match arrived.port {
-                port::FETCH if shared.config.roles.seeder => seeder::serve(&shared, stream).await,
-                port::SUBMIT if shared.config.roles.broadcaster => submit::serve(&shared, stream).await,
-                port::CLAIM => publisher::serve_claims(&shared, stream).await,
-                _ => Ok(()),
+                port::FETCH => seeder::serve(&shared, arrived.stream).await,
+                port::SUBMIT => submit::serve(&shared, arrived.stream).await,
+                _ => publisher::serve_claims(&shared, arrived.stream).await,
             };
             if let Err(error) = served {
                 tracing::debug!(%error, port = arrived.port, "stream ended");
             }
-            drop(slot);
+            drop(place);
         });
     }
 }
@@ -161,7 +168,7 @@ async fn vouch(shared: &Shared, receipt: nonos_identity::Digest) {
     };
     let Some(commission) = commission else { return };
     let verdict = Verdict { receipt, commission };
-    let Ok(sealed) = shared.signer.seal(&verdict, 0, clock::now()) else { return };
+    let Ok(sealed) = shared.credentials().signer.seal(&verdict, 0, clock::now()) else { return };
     if let Err(error) = shared.mesh.publish(VERDICT_ITEM, sealed.as_bytes().clone()).await {
         tracing::debug!(%error, "verdict not published");
     }
@@ -181,6 +188,9 @@ pub(crate) async fn epochs(shared: Arc<Shared>) {
         forget_expired(&shared, now).await;
         shared.trust().refresh(now);
         shared.save_trust();
+        if let Err(error) = shared.renew(now).await {
+            tracing::error!(%error, "the node's certificate was not renewed; others will refuse its records");
+        }
         if shared.announce(now).await.is_err() {
             return;
         }
@@ -190,11 +200,10 @@ pub(crate) async fn epochs(shared: Arc<Shared>) {
 /// Drops items that no longer count; they are not taken again.
 async fn forget_expired(shared: &Arc<Shared>, now: Timestamp) {
     let items = shared.items.clone();
-    let Some(Ok(all)) = blocking(move || items.all()).await else { return };
-    for item in all {
-        if expiry::of(&item).is_some_and(|expiry| expiry <= now)
-            && shared.mesh.forget(item.id()).await.is_err()
-        {
+    let is_expired = move |item: &Item| expiry::of(item).is_some_and(|expiry| expiry <= now);
+    let Some(Ok(expired)) = blocking(move || items.select(is_expired)).await else { return };
+    for id in expired {
+        if shared.mesh.forget(id).await.is_err() {
             return;
         }
     }

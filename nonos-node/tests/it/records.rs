@@ -7,7 +7,8 @@ use nonos_identity::{
     Certificate, Digest, Identity, NetworkId, NodeId, Role, SigningKey, Timestamp, Unverified,
 };
 use nonos_node::records::{
-    self, Claim, ClaimAnswer, Commission, Fulfilment, Job, RecordError, Sealed, Signer, Verdict, Voucher,
+    self, Claim, ClaimAnswer, Commission, Fulfilment, Job, Record as _, RecordError, Sealed, Signer, Verdict,
+    Voucher,
 };
 use proptest::prelude::*;
 
@@ -67,7 +68,7 @@ fn a_record_is_refused_in_another_network_as_another_kind_and_after_its_time() {
 fn a_voucher_pays_only_its_payee_and_only_its_amount() {
     let payer = SigningKey::from_seed(&[9; 32]);
     let (payee, other) = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
-    let voucher = Voucher::sign(&payer, payee, 7, Digest::of_bytes(b"work"), 0, &network());
+    let voucher = Voucher::sign(&payer, payee, 7, &network());
     let check = |voucher: &Voucher, payee| {
         records::check_voucher(Unverified::new(voucher.clone()), payee, &network())
     };
@@ -79,16 +80,44 @@ fn a_voucher_pays_only_its_payee_and_only_its_amount() {
         check(&voucher, payee)
     };
     assert!(altered(|voucher| voucher.amount = 8).is_err());
-    assert!(altered(|voucher| voucher.leg = 1).is_err());
-    assert!(altered(|voucher| voucher.purpose = Digest::of_bytes(b"more")).is_err());
     assert!(altered(|voucher| voucher.payer = SigningKey::from_seed(&[8; 32]).public()).is_err());
+}
+
+#[test]
+fn a_voucher_names_its_transfer_by_its_own_key() {
+    let key = |seed: u8| SigningKey::from_seed(&[seed; 32]).public();
+    assert_ne!(Voucher::purpose(&key(8), &network()), Voucher::purpose(&key(9), &network()));
+    assert_ne!(
+        Voucher::purpose(&key(9), &network()),
+        Voucher::purpose(&key(9), &NetworkId::from_name("other"))
+    );
+}
+
+#[test]
+fn a_record_that_counts_for_ever_is_refused() {
+    let (_, signer) = signer(1);
+    let sealed = signer.seal(&verdict(), 0, NOW).unwrap();
+    let century = Duration::from_secs(100 * 365 * 24 * 3600);
+    let body = sealed.body().to_vec();
+    let kept = nonos_identity::Envelope::seal(
+        &signer.key,
+        Verdict::DOMAIN,
+        &network(),
+        Verdict::KIND,
+        0,
+        NOW,
+        century,
+        body,
+    )
+    .unwrap();
+    let refused = records::open::<Verdict>(kept.as_bytes(), &network(), NOW);
+    assert!(matches!(refused, Err(RecordError::Lifetime)), "{refused:?}");
 }
 
 #[test]
 fn a_voucher_fits_a_payment_cell() {
     let payer = SigningKey::from_seed(&[9; 32]);
-    let purpose = Digest::of_bytes(b"work");
-    let voucher = Voucher::sign(&payer, NodeId::from_bytes([1; 32]), u64::MAX, purpose, u32::MAX, &network());
+    let voucher = Voucher::sign(&payer, NodeId::from_bytes([1; 32]), u64::MAX, &network());
     assert!(wire::to_bytes(&voucher).len() <= nonos_onion::link::MAX_PAYMENT_BYTES);
 }
 
