@@ -1,5 +1,5 @@
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -145,7 +145,7 @@ impl Sign {
         let data_dir = &self.data_dir.data_dir;
         let config = Config::load(data_dir)?;
         let identity = init::identity(data_dir, &self.passphrase.read()?)?;
-        let mut capsule = unsigned(&read(&self.capsule)?)?;
+        let mut capsule = unsigned(&self.capsule)?;
         pack::sign(&mut capsule, &identity, &config.network, now())?;
         write(&self.capsule, &capsule.to_bytes())?;
         if self.json {
@@ -164,7 +164,7 @@ impl Sign {
 
 impl File {
     fn inspect(self) -> CliResult {
-        let capsule = unsigned(&read(&self.capsule)?)?;
+        let capsule = unsigned(&self.capsule)?;
         if self.json {
             print_json(&capsule.inspect())?;
             return Ok(ExitCode::SUCCESS);
@@ -192,7 +192,7 @@ impl File {
 
 impl Verify {
     fn run(self) -> CliResult {
-        let capsule = signed(&read(&self.capsule)?, &self.network)?;
+        let capsule = signed(&self.capsule, &self.network)?;
         if self.json {
             print_json(&capsule.inspect())?;
         } else {
@@ -208,7 +208,7 @@ impl Verify {
 
 impl Run {
     fn run(self) -> CliResult {
-        let capsule = signed(&read(&self.capsule)?, &self.network)?;
+        let capsule = signed(&self.capsule, &self.network)?;
         let network = NetworkId::from_name(&self.network);
         let input = self.input.as_ref().map(|path| read(path)).transpose()?.unwrap_or_default();
         // Equal bytes and input give an equal run: nothing here is drawn or read from a clock.
@@ -261,14 +261,20 @@ impl nonos_capsule::NonceStore for Once {
 }
 
 /// Takes a capsule whose signatures nobody has checked: to sign it or to show it.
-fn unsigned(bytes: &[u8]) -> Result<Module, Box<dyn Error>> {
-    let parsed: Unverified<Module> = Module::parse(bytes)?;
-    Ok(parsed.check(|_| Ok::<_, Box<dyn Error>>(()))?.into_inner())
+fn unsigned(path: &Path) -> Result<Module, Box<dyn Error>> {
+    Ok(parse(path)?.check(|_| Ok::<_, Box<dyn Error>>(()))?.into_inner())
 }
 
-fn signed(bytes: &[u8], network: &str) -> Result<Verified<Module>, Box<dyn Error>> {
+fn signed(path: &Path, network: &str) -> Result<Verified<Module>, Box<dyn Error>> {
     let policy = SignaturePolicy::new(NetworkId::from_name(network));
-    Ok(Module::parse(bytes)?.check_signed(&policy, now())?)
+    let checked = parse(path)?.check_signed(&policy, now());
+    checked
+        .map_err(|error| format!("{} does not verify for network {network}: {error}", path.display()).into())
+}
+
+fn parse(path: &Path) -> Result<Unverified<Module>, Box<dyn Error>> {
+    let capsule = Module::parse(&read(path)?);
+    capsule.map_err(|error| format!("{} is not a capsule, or was altered: {error}", path.display()).into())
 }
 
 fn now() -> Timestamp {
@@ -276,14 +282,14 @@ fn now() -> Timestamp {
     Timestamp::from_secs(since.as_secs())
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>, Box<dyn Error>> {
+fn read(path: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()).into())
 }
 
-fn text(path: &PathBuf) -> Result<String, Box<dyn Error>> {
+fn text(path: &Path) -> Result<String, Box<dyn Error>> {
     std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()).into())
 }
 
-fn write(path: &PathBuf, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
     std::fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()).into())
 }
