@@ -125,8 +125,9 @@ impl Board {
     }
 
     /// Enrolments of the known operators.
-    pub(crate) fn enrolments(&self) -> Vec<Sealed> {
-        self.peers.values().filter_map(|peer| peer.enrolment.clone()).collect()
+    pub(crate) fn enrolments(&self) -> Vec<(NodeId, Sealed)> {
+        let known = |(node, peer): (&NodeId, &PeerEntry)| Some((*node, peer.enrolment.clone()?));
+        self.peers.iter().filter_map(known).collect()
     }
 }
 

@@ -1,3 +1,4 @@
+use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -18,7 +19,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::event::{Event, EventLog};
 use crate::files;
-use crate::records::{Sealed, Signer};
+use crate::records::{Job, Sealed, Signer};
 use crate::seeder::Shelf;
 use crate::store::ItemFile;
 
@@ -172,13 +173,17 @@ impl Shared {
         }
     }
 
-    /// Enrolments of the known operators, this node's included, that count now.
+    /// Enrolments that count now of this node and of the operators it trusts most: whoever grinds
+    /// identities does not crowd out those with a name.
     pub(crate) fn operators(&self, now: Timestamp) -> Vec<Sealed> {
-        let mut all = self.board().enrolments();
-        all.push(self.credentials().enrolment.clone());
-        all.retain(|sealed| nonos_zk::Enrolment::check(&sealed.0, &self.network, now).is_ok());
-        all.truncate(crate::records::Job::OPERATORS_MAX);
-        all
+        let mut known = self.board().enrolments();
+        known.retain(|(_, sealed)| nonos_zk::Enrolment::check(&sealed.0, &self.network, now).is_ok());
+        {
+            let trust = self.trust();
+            known.sort_by_key(|(node, _)| Reverse(trust.score(node, now).permille()));
+        }
+        let others = known.into_iter().map(|(_, sealed)| sealed);
+        others.take(Job::OPERATORS_MAX - 1).chain([self.credentials().enrolment.clone()]).collect()
     }
 }
 

@@ -42,10 +42,19 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let mut decoder = FrameDecoder::new(Request::MAX_BYTES);
     let mut buffer = vec![0; 4096];
+    let mut paid = false;
     loop {
         while let Some(frame) = decoder.next_frame().map_err(io::Error::other)? {
             let request: Request = wire::from_bytes(&frame).map_err(io::Error::other)?;
-            let response = answer(shared, request).await;
+            let response = match request.want {
+                // One promise for one stream: each is a durable entry in the journal.
+                Want::Pay(_) if paid => Response::NotFound,
+                Want::Pay(bytes) => {
+                    paid = true;
+                    pay(shared, &bytes).await
+                }
+                _ => answer(shared, request).await,
+            };
             let frame =
                 encode_frame(&wire::to_bytes(&response), Response::MAX_BYTES).map_err(io::Error::other)?;
             within(stream.write_all(&frame)).await?;
@@ -67,7 +76,6 @@ async fn within<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
 async fn answer(shared: &Arc<Shared>, request: Request) -> Response {
     let id = WideDigest::from_bytes(request.capsule);
     match request.want {
-        Want::Pay(bytes) => pay(shared, &bytes).await,
         Want::Head => {
             let head = shared.board().heads.get(&id).map(|head| head.to_bytes());
             head.map_or(Response::NotFound, Response::Head)
