@@ -27,8 +27,10 @@ fn cpu_secs() -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
+/// Items published in one run.
+const ITEMS: u32 = 200;
+
 fn run(nodes: usize, seed: u64) -> Report {
-    const ITEMS: u32 = 200;
     let check: Arc<dyn Check> = Arc::new(AcceptAll);
     let config = SimConfig { nodes, seed, ..SimConfig::default() };
     let mut sim = Simulator::new(config, &check, |_, _| {});
@@ -65,8 +67,8 @@ fn main() {
         let before = cpu_secs();
         let report = run(nodes, seed);
         println!(
-            "run {turn}: {nodes} nodes, {} s simulated, {} events, {:.1} CPU s, {:.2} bytes per delivered byte, \
-             p50 {} ms, p99 {} ms, trace {}",
+            "run {turn}: {nodes} nodes, {} s simulated, all {ITEMS} items at all nodes, {} events, {:.1} CPU s, \
+             {:.2} bytes per delivered byte, p50 {} ms, p99 {} ms, trace {}",
             report.elapsed.as_secs(),
             report.events,
             cpu_secs() - before,
