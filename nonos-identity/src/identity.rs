@@ -113,7 +113,7 @@ impl fmt::Debug for Identity {
 /// An X25519 private key (RFC 7748), wiped on drop.
 pub struct StaticSecret(Box<x25519_dalek::StaticSecret>);
 
-/// The other side's X25519 key has a small order: the shared secret would be known to all.
+/// The other side's X25519 key has a small order: everybody knows the shared secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("peer's key agreement key has a small order")]
 pub struct SmallOrderError;

@@ -87,7 +87,7 @@ pub enum CreateError {
     /// The passphrase is empty. The caller's fault.
     #[error("the passphrase is empty")]
     EmptyPassphrase,
-    /// The cost would be refused when the store is opened. The caller's fault.
+    /// Opening refuses a store of this cost. The caller's fault.
     #[error("argon2 cost is out of bounds")]
     Cost,
     /// Seed or entropy are all zero: a random generator that was never read. The caller's fault.

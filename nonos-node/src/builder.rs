@@ -168,7 +168,8 @@ impl NodeBuilder {
             facts,
             lies_as: config.tamper.map(|_| me),
         };
-        // What stored items asked for was done when they came; nobody is told of them twice.
+        // Stored jobs are resumed at the end of the start. Verdicts and trust were counted when
+        // their items came; counting them again would inflate both.
         let replay = gate(mpsc::channel(1).0, Arc::default());
         let items = Arc::new(open_items(&data_dir.join("items.redb"), &replay, me, now)?);
         let (facts_in, facts) = mpsc::channel(FACTS_MAX);

@@ -142,6 +142,15 @@ mod tests {
     }
 
     #[test]
+    fn a_creation_that_was_cut_is_no_obstacle() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("items.redb");
+        std::fs::write(path.with_extension("new"), b"half a file").expect("written");
+        let store = ItemFile::open(&path).expect("laid out anew");
+        assert_eq!(store.all(), Ok(Vec::new()));
+    }
+
+    #[test]
     fn items_outlive_the_process_and_a_second_one_is_kept_out() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("items.redb");

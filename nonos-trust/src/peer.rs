@@ -106,7 +106,7 @@ impl Peer {
         (good.min(config.max_mass), bad.min(config.max_mass))
     }
 
-    /// How little would be lost by forgetting the peer: offenders last, then by mass ever entered.
+    /// How little is lost by forgetting the peer: offenders last, then by mass ever entered.
     pub(crate) fn worth(&self) -> (bool, Fixed) {
         let mass = self.tallies.values().fold(Fixed::ZERO, |sum, tally| sum.plus(tally.mass));
         (!self.offences.is_empty(), mass)

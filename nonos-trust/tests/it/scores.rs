@@ -57,7 +57,7 @@ fn standing_is_bounded_over_time() {
         observe(&mut engine, 1, Evidence::RelayFailed, end);
         observe(&mut engine, 20, Evidence::ProofTimeout, end.saturating_add(Epoch::LENGTH));
     }
-    // About (256 + 1) / (256 + 65 + 4); unbounded, a week's credit would be forty thousand.
+    // About (256 + 1) / (256 + 65 + 4); without the bound, a week of credit is forty thousand.
     assert!(engine.score(&node(1), end.saturating_add(Epoch::LENGTH)).permille() < 800);
 }
 
