@@ -7,9 +7,12 @@ use minicbor::{Decode, Encode};
 use nonos_identity::{NetworkId, ParseHexError, SigningKey, Timestamp, Unverified, WideDigest};
 use serde::{Deserialize, Serialize};
 
+use crate::attestation::{AttestError, Attestation};
 use crate::chunk::{self, Chunk, ChunkTable};
 use crate::container::{self, CAPSULE_MAGIC, FormatError};
+use crate::dependency::{Dependencies, Dependency};
 use crate::head::Head;
+use crate::interface::Interface;
 use crate::manifest::{Manifest, PayloadInfo};
 use crate::policy::Policy;
 use crate::signature::{PackError, SignError, SignatureRecord, SignerRole, VerifyError};
@@ -74,7 +77,20 @@ impl Capsule {
     ///
     /// # Errors
     /// [`PackError`] if a part breaks its rules.
-    pub fn pack(mut manifest: Manifest, policy: Policy, payload: Vec<u8>) -> Result<Self, PackError> {
+    pub fn pack(manifest: Manifest, policy: Policy, payload: Vec<u8>) -> Result<Self, PackError> {
+        Self::pack_with(manifest, policy, Vec::new(), payload)
+    }
+
+    /// As [`Self::pack`], with dependencies in any order.
+    ///
+    /// # Errors
+    /// [`PackError`] if a part breaks its rules.
+    pub fn pack_with(
+        mut manifest: Manifest,
+        policy: Policy,
+        mut dependencies: Vec<Dependency>,
+        payload: Vec<u8>,
+    ) -> Result<Self, PackError> {
         if payload.is_empty() {
             return Err(PackError::Empty);
         }
@@ -84,7 +100,11 @@ impl Capsule {
         manifest.payload = PayloadInfo::of(&payload);
         manifest.check()?;
         policy.check()?;
-        let head = Head::new(manifest, policy, ChunkTable::of(&payload));
+        dependencies.sort_by(|a, b| a.name.cmp(&b.name));
+        let dependencies = Dependencies(dependencies);
+        dependencies.check()?;
+        let (interface, chunks) = (Interface::of(&payload), ChunkTable::of(&payload));
+        let head = Head::new(manifest, policy, dependencies, interface, chunks);
         Ok(Self { head, payload: payload.into() })
     }
 
@@ -112,6 +132,21 @@ impl Capsule {
         Ok(())
     }
 
+    /// Adds a statement about the capsule, signed by its maker; the id and the signatures stay.
+    ///
+    /// # Errors
+    /// [`AttestError`] if the statement or all of them are too long.
+    pub fn attest(
+        &mut self,
+        kind: u16,
+        body: Vec<u8>,
+        key: &SigningKey,
+        network: &NetworkId,
+    ) -> Result<(), AttestError> {
+        let attestation = Attestation::sign(self.id(), kind, body, key, network)?;
+        self.head.attestations.add(attestation)
+    }
+
     /// Parses received bytes; nothing in them may be used before its signatures are checked.
     ///
     /// # Errors
@@ -127,7 +162,7 @@ impl Capsule {
         }
         let sections = container::split(bytes, CAPSULE_MAGIC)?;
         let head = Head::from_sections(&sections)?;
-        let [_, _, payload, _, _] = sections.bodies;
+        let [_, _, payload, ..] = sections.bodies;
         let capsule = Self { head, payload: payload.into() };
         if capsule.to_bytes() != bytes {
             return Err(FormatError::Table);
@@ -163,6 +198,18 @@ impl Capsule {
     #[must_use]
     pub fn signatures(&self) -> &[SignatureRecord] {
         &self.head.signatures
+    }
+
+    /// The capsules it needs, sorted by name.
+    #[must_use]
+    pub fn dependencies(&self) -> &[Dependency] {
+        self.head.dependencies()
+    }
+
+    /// What was said about it after it was signed.
+    #[must_use]
+    pub fn attestations(&self) -> &[Attestation] {
+        self.head.attestations()
     }
 
     /// Who signed, as what.
@@ -201,8 +248,11 @@ impl Capsule {
             manifest: self.manifest().clone(),
             policy: self.policy().clone(),
             policy_digest: self.policy().digest(),
+            dependencies: self.dependencies().to_vec(),
+            interface: self.head.interface().clone(),
             chunk_count: self.head.chunk_count(),
             chunk_root: self.head.chunk_root(),
+            attestations: self.attestations().to_vec(),
             signatures: self.signatures().to_vec(),
         }
     }
@@ -232,10 +282,16 @@ pub struct Inspection {
     pub policy: Policy,
     /// The policy's digest.
     pub policy_digest: WideDigest,
+    /// The capsules it needs.
+    pub dependencies: Vec<Dependency>,
+    /// What the payload imports and exports.
+    pub interface: Interface,
     /// Chunks of the payload.
     pub chunk_count: u32,
     /// Root over the chunks.
     pub chunk_root: WideDigest,
+    /// What was said about it after it was signed.
+    pub attestations: Vec<Attestation>,
     /// The signatures.
     pub signatures: Vec<SignatureRecord>,
 }

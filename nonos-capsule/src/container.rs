@@ -11,6 +11,7 @@
 use nonos_identity::WideDigest;
 use nonos_identity::wire::DecodeError;
 
+use crate::dependency::DependencyError;
 use crate::manifest::ManifestError;
 use crate::policy::PolicyError;
 
@@ -21,13 +22,20 @@ pub(crate) const VERSION: u16 = 1;
 pub(crate) const MANIFEST: u16 = 1;
 pub(crate) const POLICY: u16 = 2;
 pub(crate) const PAYLOAD: u16 = 3;
+pub(crate) const DEPENDENCIES: u16 = 4;
+pub(crate) const INTERFACE: u16 = 5;
 pub(crate) const CHUNKS: u16 = 6;
+pub(crate) const ATTESTATIONS: u16 = 7;
 pub(crate) const SIGNATURES: u16 = 8;
 
-const SECTION_COUNT: u32 = 5;
+const SECTION_COUNT: u32 = 8;
 
 /// The sections of version 1, all of them required, in their order.
-pub(crate) const LAYOUT: [u16; SECTION_COUNT as usize] = [MANIFEST, POLICY, PAYLOAD, CHUNKS, SIGNATURES];
+pub(crate) const LAYOUT: [u16; SECTION_COUNT as usize] =
+    [MANIFEST, POLICY, PAYLOAD, DEPENDENCIES, INTERFACE, CHUNKS, ATTESTATIONS, SIGNATURES];
+
+/// The sections that the id covers: what an author decides. The others may be added later.
+pub(crate) const SIGNED: [u16; 6] = [MANIFEST, POLICY, PAYLOAD, DEPENDENCIES, INTERFACE, CHUNKS];
 
 pub(crate) const HEADER_BYTES: usize = 16;
 pub(crate) const ENTRY_BYTES: usize = 84;
@@ -74,6 +82,12 @@ pub enum FormatError {
     /// The policy breaks a rule.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The list of dependencies breaks a rule.
+    #[error(transparent)]
+    Dependencies(#[from] DependencyError),
+    /// Attestations out of order, twice, or too long.
+    #[error("attestations are not in canonical order")]
+    Attestations,
     /// Table, manifest and chunk section disagree about the payload.
     #[error("table, manifest and chunks disagree about the payload")]
     Payload,

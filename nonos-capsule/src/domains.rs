@@ -6,6 +6,14 @@ use nonos_identity::Domain;
 pub const CAPSULE_ID: Domain = Domain::new("nonos/capsule/id/v1");
 /// Signature over a capsule id, a role and a validity.
 pub const CAPSULE_SIGNATURE: Domain = Domain::new("nonos/capsule/signature/v1");
+/// Signature over a statement about a capsule.
+pub const CAPSULE_ATTESTATION: Domain = Domain::new("nonos/capsule/attestation/v1");
+/// Salt of a hidden field of a manifest.
+pub const HIDDEN_SALT: Domain = Domain::new("nonos/capsule/hidden-salt/v1");
+/// Leaf of the tree over hidden fields.
+pub const HIDDEN_LEAF: Domain = Domain::new("nonos/capsule/hidden-leaf/v1");
+/// A hidden field, encrypted to one peer.
+pub const HIDDEN_OPENING: Domain = Domain::new("nonos/capsule/hidden-opening/v1");
 /// Digest of a policy.
 pub const POLICY: Domain = Domain::new("nonos/capsule/policy/v1");
 /// Digest of everything an invocation brings in but its nonce.
@@ -31,6 +39,10 @@ pub const EXECUTION: Domain = Domain::new("nonos/capsule/execution/v1");
 pub const ALL: &[Domain] = &[
     CAPSULE_ID,
     CAPSULE_SIGNATURE,
+    CAPSULE_ATTESTATION,
+    HIDDEN_SALT,
+    HIDDEN_LEAF,
+    HIDDEN_OPENING,
     POLICY,
     INVOCATION,
     NONCE,

@@ -3,11 +3,14 @@ use nonos_identity::{Unverified, Verified, WideDigest};
 
 use crate::capsule::{Capsule, CapsuleId};
 use crate::chunk::{self, CHUNK_BYTES, Chunk, ChunkError, ChunkTable};
+use crate::attestation::{Attestation, Attestations};
 use crate::container::{
-    self, CAPSULE_MAGIC, CHUNKS, Entry, FormatError, HEAD_MAGIC, LAYOUT, MANIFEST, PAYLOAD, POLICY,
-    SIGNATURES, Sections,
+    self, ATTESTATIONS, CAPSULE_MAGIC, CHUNKS, DEPENDENCIES, Entry, FormatError, HEAD_MAGIC, INTERFACE,
+    LAYOUT, MANIFEST, PAYLOAD, POLICY, SIGNATURES, SIGNED, Sections,
 };
+use crate::dependency::{Dependencies, Dependency};
 use crate::domains::CAPSULE_ID;
+use crate::interface::Interface;
 use crate::manifest::Manifest;
 use crate::policy::Policy;
 use crate::signature::{AssembleError, SignatureRecord, VerifyError};
@@ -18,7 +21,10 @@ use crate::signature::{AssembleError, SignatureRecord, VerifyError};
 pub struct Head {
     pub(crate) manifest: Manifest,
     pub(crate) policy: Policy,
+    pub(crate) dependencies: Dependencies,
+    pub(crate) interface: Interface,
     pub(crate) chunks: ChunkTable,
+    pub(crate) attestations: Attestations,
     pub(crate) signatures: Vec<SignatureRecord>,
     pub(crate) id: CapsuleId,
 }
@@ -27,19 +33,34 @@ pub struct Head {
 struct Signatures(#[n(0)] Vec<SignatureRecord>);
 
 impl Wire for Signatures {
-    const MAX_BYTES: usize = 16 * 1_024;
+    const MAX_BYTES: usize = 8 * 1_024;
 }
 
 impl Head {
     /// Longest encoding, in bytes: what a peer can make us hold before any check.
-    pub const MAX_BYTES: usize = 32 * 1_024;
+    pub const MAX_BYTES: usize = 40 * 1_024;
 
     /// Most signatures; bounds the work of one check.
     pub const MAX_SIGNATURES: usize = 32;
 
-    pub(crate) fn new(manifest: Manifest, policy: Policy, chunks: ChunkTable) -> Self {
-        let id = CapsuleId(WideDigest::of_bytes(&[]));
-        let mut head = Self { manifest, policy, chunks, signatures: Vec::new(), id };
+    /// A head with the id of its parts.
+    pub(crate) fn new(
+        manifest: Manifest,
+        policy: Policy,
+        dependencies: Dependencies,
+        interface: Interface,
+        chunks: ChunkTable,
+    ) -> Self {
+        let mut head = Self {
+            manifest,
+            policy,
+            dependencies,
+            interface,
+            chunks,
+            attestations: Attestations::default(),
+            signatures: Vec::new(),
+            id: CapsuleId(WideDigest::from_bytes([0; 64])),
+        };
         head.id = head.compute_id();
         head
     }
@@ -63,13 +84,20 @@ impl Head {
         fn section<T: Wire>(section: u16, body: &[u8]) -> Result<T, FormatError> {
             wire::from_bytes(body).map_err(|error: DecodeError| FormatError::Section { section, error })
         }
-        let [manifest, policy, _, chunks, signatures] = sections.bodies;
+        let [manifest, policy, _, dependencies, interface, chunks, attestations, signatures] = sections.bodies;
         let manifest: Manifest = section(MANIFEST, manifest)?;
         let policy: Policy = section(POLICY, policy)?;
+        let dependencies: Dependencies = section(DEPENDENCIES, dependencies)?;
+        let interface: Interface = section(INTERFACE, interface)?;
         let chunks: ChunkTable = section(CHUNKS, chunks)?;
+        let attestations: Attestations = section(ATTESTATIONS, attestations)?;
         let Signatures(signatures) = section(SIGNATURES, signatures)?;
         manifest.check()?;
         policy.check()?;
+        dependencies.check()?;
+        if !attestations.is_canonical() {
+            return Err(FormatError::Attestations);
+        }
         let size = manifest.payload.size_bytes;
         let payload = sections.entries.iter().find(|entry| entry.id == PAYLOAD);
         let agrees = payload
@@ -84,7 +112,8 @@ impl Head {
         if !in_order || signatures.len() > Self::MAX_SIGNATURES {
             return Err(FormatError::Signatures);
         }
-        Ok(Self { signatures, ..Self::new(manifest, policy, chunks) })
+        let head = Self::new(manifest, policy, dependencies, interface, chunks);
+        Ok(Self { attestations, signatures, ..head })
     }
 
     /// The id of the capsule.
@@ -103,6 +132,24 @@ impl Head {
     #[must_use]
     pub const fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// The capsules it needs, sorted by name.
+    #[must_use]
+    pub fn dependencies(&self) -> &[Dependency] {
+        &self.dependencies.0
+    }
+
+    /// What the payload imports and exports.
+    #[must_use]
+    pub const fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// What was said about it after it was signed.
+    #[must_use]
+    pub fn attestations(&self) -> &[Attestation] {
+        &self.attestations.0
     }
 
     /// Who signed.
@@ -164,41 +211,47 @@ impl Head {
     }
 
     pub(crate) fn encode(&self, payload: Option<&[u8]>) -> Vec<u8> {
-        let [manifest, policy, chunks, signatures] = self.section_bytes();
-        let bodies = [Some(&manifest[..]), Some(&policy), payload, Some(&chunks), Some(&signatures)];
+        let bodies = LAYOUT.map(|id| self.section(id));
+        let entries = self.entries(&bodies);
+        let bodies = core::array::from_fn::<_, { LAYOUT.len() }, _>(|place| match bodies.get(place) {
+            Some(Some(body)) => Some(&body[..]),
+            _ => payload,
+        });
         let magic = if payload.is_some() { CAPSULE_MAGIC } else { HEAD_MAGIC };
-        container::join(&self.entries(&bodies), &bodies, magic)
+        container::join(&entries, &bodies, magic)
     }
 
-    fn section_bytes(&self) -> [Vec<u8>; 4] {
-        [
-            wire::to_bytes(&self.manifest),
-            wire::to_bytes(&self.policy),
-            wire::to_bytes(&self.chunks),
-            wire::to_bytes(&Signatures(self.signatures.clone())),
-        ]
-    }
-
-    fn entries(&self, bodies: &[Option<&[u8]>; LAYOUT.len()]) -> [Entry; LAYOUT.len()] {
-        let mut bodies = bodies.iter();
-        LAYOUT.map(|id| match bodies.next().copied().flatten() {
-            Some(body) if id != PAYLOAD => {
-                Entry { id, len: body.len() as u64, digest: WideDigest::of_bytes(body) }
-            }
-            _ => {
-                let payload = self.manifest.payload;
-                Entry { id, len: payload.size_bytes, digest: payload.digest }
-            }
+    /// The bytes of a section; of the payload there are none here.
+    fn section(&self, id: u16) -> Option<Vec<u8>> {
+        Some(match id {
+            MANIFEST => wire::to_bytes(&self.manifest),
+            POLICY => wire::to_bytes(&self.policy),
+            DEPENDENCIES => wire::to_bytes(&self.dependencies),
+            INTERFACE => wire::to_bytes(&self.interface),
+            CHUNKS => wire::to_bytes(&self.chunks),
+            ATTESTATIONS => wire::to_bytes(&self.attestations),
+            SIGNATURES => wire::to_bytes(&Signatures(self.signatures.clone())),
+            _ => return None,
         })
     }
 
+    fn entries(&self, bodies: &[Option<Vec<u8>>]) -> Vec<Entry> {
+        let entry = |(id, body): (&u16, &Option<Vec<u8>>)| match body {
+            Some(body) => Entry { id: *id, len: body.len() as u64, digest: WideDigest::of_bytes(body) },
+            None => {
+                let payload = self.manifest.payload;
+                Entry { id: *id, len: payload.size_bytes, digest: payload.digest }
+            }
+        };
+        LAYOUT.iter().zip(bodies).map(entry).collect()
+    }
+
     /// Hash over version and table of the signed sections. Offsets stay out: they follow from
-    /// the lengths, and signatures must not move the id.
+    /// the lengths, and what is added later must not move the id.
     fn compute_id(&self) -> CapsuleId {
-        let [manifest, policy, chunks, signatures] = self.section_bytes();
-        let bodies = [Some(&manifest[..]), Some(&policy), None, Some(&chunks), Some(&signatures)];
+        let bodies = LAYOUT.map(|id| if SIGNED.contains(&id) { self.section(id) } else { None });
         let mut table = container::VERSION.to_le_bytes().to_vec();
-        for entry in self.entries(&bodies).iter().filter(|entry| entry.id != SIGNATURES) {
+        for entry in self.entries(&bodies).iter().filter(|entry| SIGNED.contains(&entry.id)) {
             table.extend_from_slice(&entry.id.to_le_bytes());
             table.extend_from_slice(&entry.len.to_le_bytes());
             table.extend_from_slice(entry.digest.as_bytes());
@@ -212,6 +265,9 @@ impl Head {
         }
         if ChunkTable::of(payload) != self.chunks {
             return Err(VerifyError::ChunkRoot);
+        }
+        if Interface::of(payload) != self.interface {
+            return Err(VerifyError::Interface);
         }
         Ok(())
     }

@@ -98,8 +98,8 @@ host_calls! {
 }
 
 impl HostCall {
-    /// The module all of them are imported from.
-    pub const MODULE: &'static str = "wasi_snapshot_preview1";
+    /// The module of WASI preview 1.
+    pub const WASI_MODULE: &'static str = "wasi_snapshot_preview1";
 
     /// The call of a number.
     #[must_use]

@@ -1,20 +1,25 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod attestation;
 mod capsule;
 mod checkpoint;
 mod chunk;
 mod container;
+mod dependency;
+mod disclosure;
 pub mod domains;
 mod execution;
 mod head;
 mod host_call;
 pub mod instrument;
+mod interface;
 mod manifest;
 mod operator;
 mod payload;
 mod policy;
 mod profile;
+mod resolve;
 mod runtime;
 mod signature;
 mod store;
@@ -22,22 +27,29 @@ mod store_file;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use crate::attestation::{AttestError, Attestation};
 pub use crate::capsule::{Capsule, CapsuleId, Inspection};
 pub use crate::chunk::{CHUNK_BYTES, Chunk, ChunkError};
 pub use crate::container::FormatError;
+pub use crate::dependency::{Dependency, DependencyError};
+pub use crate::disclosure::{
+    Field, FieldOpening, FieldOpeningError, FieldsError, Hidden, HiddenFields, Recipient, Release, ReleaseError,
+};
 pub use crate::execution::{Execution, Invocation, Status, TrapCode};
 pub use crate::head::Head;
 pub use crate::host_call::{HostCall, HostCallSet, UnknownHostCall};
-pub use crate::manifest::{Abi, Manifest, ManifestError, PayloadInfo};
+pub use crate::interface::{Function, Interface};
+pub use crate::manifest::{Abi, Kind, Manifest, ManifestError, PayloadInfo};
 pub use crate::payload::{PayloadError, wasm_from_wat_or_wasm};
 pub use crate::policy::{ClockMode, Policy, PolicyError, RandomMode};
 pub use crate::profile::{Caps, ProfileError};
+pub use crate::resolve::{ResolveError, Resolved};
 pub use crate::runtime::engine::{End, Engine, EngineError, Guest, Program, Stop};
 pub use crate::runtime::session::Session;
 pub use crate::runtime::{Aborted, Config, LoadError, Loaded, ReplayError, RunError, Runtime, replay};
 pub use crate::signature::{
     AssembleError, CheckSigned, PackError, SignError, SignaturePolicy, SignatureRecord, SignerRole,
-    VerifyError,
+    Thresholds, VerifyError,
 };
 pub use crate::store::{CapsuleStore, NonceError, NonceStore, StoreError};
 pub use crate::store_file::{FileCapsuleStore, FileNonceStore};

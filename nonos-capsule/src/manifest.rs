@@ -3,6 +3,10 @@ use nonos_identity::wire::Wire;
 use nonos_identity::{Epoch, WideDigest};
 use serde::{Deserialize, Serialize};
 
+use crate::dependency::is_plain_name;
+use crate::disclosure::Hidden;
+use crate::signature::Thresholds;
+
 /// What a payload imports and exports.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
@@ -16,6 +20,26 @@ pub enum Abi {
     #[default]
     #[n(0)]
     WasiP1,
+}
+
+/// What a capsule is for.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
+)]
+#[cbor(index_only)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// A module with an entry that runs once per invocation.
+    #[default]
+    #[n(0)]
+    Command,
+    /// A module whose exported functions other capsules call; it imports no host calls.
+    #[n(1)]
+    Library,
+    /// A plain tar archive whose files other capsules read under a mount point.
+    #[n(2)]
+    Image,
 }
 
 /// Digest and size of a payload.
@@ -56,7 +80,8 @@ pub struct Manifest {
     /// The author's version, 1 to 32 printable ASCII bytes.
     #[n(1)]
     pub version: String,
-    /// The exported function that runs, without parameters or results; 1 to 128 bytes.
+    /// The exported function that runs, without parameters or results; 1 to 128 bytes, and
+    /// empty where [`Kind`] is no command.
     #[n(2)]
     #[serde(default = "default_entry")]
     pub entry: String,
@@ -84,6 +109,18 @@ pub struct Manifest {
     #[n(8)]
     #[serde(default)]
     pub author_note: String,
+    /// What it is for.
+    #[n(9)]
+    #[serde(default)]
+    pub kind: Kind,
+    /// How many signatures of each role its author asks verifiers to insist on.
+    #[n(10)]
+    #[serde(default)]
+    pub thresholds: Thresholds,
+    /// Commitment to fields that only some may see.
+    #[n(11)]
+    #[serde(default, skip_deserializing)]
+    pub hidden: Option<Hidden>,
 }
 
 fn default_entry() -> String {
@@ -127,7 +164,17 @@ impl Manifest {
             gas_schedule: default_gas_schedule(),
             created: Epoch::default(),
             author_note: String::new(),
+            kind: Kind::default(),
+            thresholds: Thresholds::default(),
+            hidden: None,
         }
+    }
+
+    /// A manifest of a capsule that others depend on: a library or an image, without entry.
+    #[must_use]
+    pub fn dependency(kind: Kind, name: impl Into<String>, version: impl Into<String>) -> Self {
+        let entry = if kind == Kind::Command { default_entry() } else { String::new() };
+        Self { kind, entry, ..Self::new(name, version) }
     }
 
     /// Checks every field.
@@ -135,15 +182,18 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] names the first field that breaks its rule.
     pub fn check(&self) -> Result<(), ManifestError> {
-        let name_byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
-        if !(1..=64).contains(&self.name.len()) || !self.name.bytes().all(name_byte) {
+        if !is_plain_name(&self.name) {
             return Err(ManifestError::Field("name"));
         }
         if !(1..=32).contains(&self.version.len()) || !self.version.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(ManifestError::Field("version"));
         }
-        if !(1..=128).contains(&self.entry.len()) || self.entry.starts_with(crate::instrument::RESERVED) {
+        let entry_bytes = if self.kind == Kind::Command { 1..=128 } else { 0..=0 };
+        if !entry_bytes.contains(&self.entry.len()) || self.entry.starts_with(crate::instrument::RESERVED) {
             return Err(ManifestError::Field("entry"));
+        }
+        if self.hidden.as_ref().is_some_and(|hidden| !hidden.is_well_formed()) {
+            return Err(ManifestError::Field("hidden"));
         }
         if self.author_note.len() > 1_024 {
             return Err(ManifestError::Field("author_note"));
@@ -159,7 +209,7 @@ impl Manifest {
 }
 
 impl Wire for Manifest {
-    const MAX_BYTES: usize = 2_048;
+    const MAX_BYTES: usize = 5 * 1_024;
 }
 
 #[cfg(test)]
@@ -180,5 +230,15 @@ mod tests {
         }
         let reserved = Manifest { entry: "__nonos_gas".to_owned(), ..Manifest::new("echo", "1") };
         assert_eq!(reserved.check(), Err(ManifestError::Field("entry")));
+    }
+
+    #[test]
+    fn only_commands_have_an_entry() {
+        let library = Manifest::dependency(Kind::Library, "zlib", "1");
+        assert_eq!(library.check(), Ok(()));
+        let wrong = Manifest { entry: default_entry(), ..library };
+        assert_eq!(wrong.check(), Err(ManifestError::Field("entry")));
+        let none = Manifest { entry: String::new(), ..Manifest::new("echo", "1") };
+        assert_eq!(none.check(), Err(ManifestError::Field("entry")));
     }
 }

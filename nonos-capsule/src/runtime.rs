@@ -67,7 +67,7 @@ pub enum LoadError {
     /// The module imports something that no host has. The author's fault.
     #[error(
         "unknown import {module}.{name}: a capsule may import functions of {} only",
-        crate::HostCall::MODULE
+        crate::HostCall::WASI_MODULE
     )]
     UnknownImport {
         /// The module name.
@@ -196,7 +196,7 @@ fn check_declared(module: &Metered, policy: &Policy) -> Result<(), LoadError> {
 
 fn check_imports(module: &Metered) -> Result<(), LoadError> {
     for (from, name, ty) in &module.facts.imports {
-        let call = name.parse::<HostCall>().ok().filter(|_| from == HostCall::MODULE);
+        let call = name.parse::<HostCall>().ok().filter(|_| from == HostCall::WASI_MODULE);
         let Some(call) = call else {
             return Err(LoadError::UnknownImport { module: from.clone(), name: name.clone() });
         };

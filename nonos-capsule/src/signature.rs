@@ -1,4 +1,5 @@
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
 use nonos_identity::wire::{self, Wire};
@@ -7,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::capsule::CapsuleId;
 use crate::chunk::ChunkError;
+use crate::dependency::DependencyError;
 use crate::domains::CAPSULE_SIGNATURE;
+use crate::head::Head;
 use crate::manifest::ManifestError;
 use crate::policy::PolicyError;
 
@@ -102,43 +105,68 @@ impl SignatureRecord {
     }
 }
 
+/// How many different signers of each role must have signed, with signatures valid now. The one
+/// in the manifest is signed with it, so nobody can take an author's demand away.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
+)]
+#[serde(default, deny_unknown_fields)]
+pub struct Thresholds {
+    /// Authors; 0 counts as 1.
+    #[n(0)]
+    pub author: u8,
+    /// Auditors.
+    #[n(1)]
+    pub auditor: u8,
+    /// Operators.
+    #[n(2)]
+    pub operator: u8,
+}
+
 /// What a verifier asks of the signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignaturePolicy {
     /// The network the signatures are for.
     pub network: NetworkId,
-    /// How many different authors must have signed, with signatures valid now; at least 1.
-    pub author_threshold: usize,
-    /// How many different auditors must have signed, with signatures valid now.
-    pub auditor_threshold: usize,
+    /// Least signers of each role; the larger of this and the manifest's own counts.
+    pub thresholds: Thresholds,
+    /// Keys whose signatures count, by role (TUF's delegations); a role without a list counts
+    /// every key. A key that signs outside of its role's list counts nothing and harms nothing.
+    pub trusted: BTreeMap<SignerRole, BTreeSet<PublicKey>>,
 }
 
 impl SignaturePolicy {
-    /// One author and no auditor.
+    /// One author, whoever that is, and no auditor.
     #[must_use]
     pub const fn new(network: NetworkId) -> Self {
-        Self { network, author_threshold: 1, auditor_threshold: 0 }
+        let thresholds = Thresholds { author: 1, auditor: 0, operator: 0 };
+        Self { network, thresholds, trusted: BTreeMap::new() }
     }
 
-    /// Every signature must verify, also the expired ones and those beyond the threshold: a
-    /// record that carries a false one was tampered with.
-    pub(crate) fn check(
-        &self,
-        id: CapsuleId,
-        signatures: &[SignatureRecord],
-        now: Timestamp,
-    ) -> Result<(), VerifyError> {
+    /// Every signature and attestation must verify, also the expired ones and those beyond the
+    /// threshold: a record that carries a false one was tampered with.
+    pub(crate) fn check(&self, head: &Head, now: Timestamp) -> Result<(), VerifyError> {
+        let (own, theirs) = (&self.thresholds, &head.manifest().thresholds);
         for (role, threshold) in [
-            (SignerRole::Author, self.author_threshold.max(1)),
-            (SignerRole::Auditor, self.auditor_threshold),
+            (SignerRole::Author, own.author.max(theirs.author).max(1)),
+            (SignerRole::Auditor, own.auditor.max(theirs.auditor)),
+            (SignerRole::Operator, own.operator.max(theirs.operator)),
         ] {
+            let trusted = self.trusted.get(&role);
+            let counts = |record: &&SignatureRecord| {
+                record.role == role
+                    && record.is_valid_at(now)
+                    && trusted.is_none_or(|keys| keys.contains(&record.key))
+            };
             // Signers are distinct within a role: the format is sorted without duplicates.
-            let found = signatures.iter().filter(|s| s.role == role && s.is_valid_at(now)).count();
+            let found = head.signatures().iter().filter(counts).count();
+            let threshold = usize::from(threshold);
             if found < threshold {
                 return Err(VerifyError::Threshold { role, found, threshold });
             }
         }
-        signatures.iter().try_for_each(|signature| signature.verify(id, &self.network))
+        head.signatures().iter().try_for_each(|signature| signature.verify(head.id(), &self.network))?;
+        head.attestations().iter().try_for_each(|one| one.verify(head.id(), &self.network))
     }
 }
 
@@ -159,12 +187,18 @@ pub enum VerifyError {
     /// The signature of this key is false: altered, or made for another network.
     #[error("signature of {0} does not verify")]
     Signature(PublicKey),
+    /// A statement of this key is false: altered, or made for another capsule or network.
+    #[error("attestation of {0} does not verify")]
+    Attestation(PublicKey),
     /// The payload is not the one of the signed digest. The sender's fault.
     #[error("payload does not match its signed digest")]
     Payload,
     /// The root over the chunks is not that of the payload. The author's fault.
     #[error("chunk root does not match the payload")]
     ChunkRoot,
+    /// The interface is not that of the payload. The author's fault.
+    #[error("interface does not match the payload")]
+    Interface,
 }
 
 /// Why chunks do not make the capsule of a head.
@@ -193,6 +227,9 @@ pub enum PackError {
     /// The policy breaks a rule.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The list of dependencies breaks a rule.
+    #[error(transparent)]
+    Dependencies(#[from] DependencyError),
     /// Nothing to run.
     #[error("payload is empty")]
     Empty,
@@ -233,15 +270,15 @@ pub trait CheckSigned {
     ) -> Result<Verified<Self::Checked>, VerifyError>;
 }
 
-impl CheckSigned for Unverified<crate::Head> {
-    type Checked = crate::Head;
+impl CheckSigned for Unverified<Head> {
+    type Checked = Head;
 
     fn check_signed(
         self,
         policy: &SignaturePolicy,
         now: Timestamp,
-    ) -> Result<Verified<crate::Head>, VerifyError> {
-        self.check(|head| policy.check(head.id(), head.signatures(), now))
+    ) -> Result<Verified<Head>, VerifyError> {
+        self.check(|head| policy.check(head, now))
     }
 }
 
@@ -254,7 +291,7 @@ impl CheckSigned for Unverified<crate::Capsule> {
         now: Timestamp,
     ) -> Result<Verified<crate::Capsule>, VerifyError> {
         self.check(|capsule| {
-            policy.check(capsule.id(), capsule.signatures(), now)?;
+            policy.check(&capsule.head, now)?;
             capsule.check_payload()
         })
     }

@@ -102,7 +102,7 @@ impl Host {
                 call.params().chars().map(|kind| if kind == 'I' { ValType::I64 } else { ValType::I32 });
             let has_result = call != HostCall::ProcExit;
             let ty = FuncType::new(&engine, params, has_result.then_some(ValType::I32));
-            linker.func_new(HostCall::MODULE, call.name(), ty, move |mut caller, params, results| {
+            linker.func_new(HostCall::WASI_MODULE, call.name(), ty, move |mut caller, params, results| {
                 let args: Vec<u64> = params.iter().map(bits).collect();
                 let mut store = caller.as_context_mut();
                 let answer = with_session(&mut store, |session, guest| session.call(call, &args, guest))
