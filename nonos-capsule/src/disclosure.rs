@@ -132,7 +132,12 @@ impl Hidden {
     ///
     /// # Errors
     /// [`ReleaseError`] names the rule against it.
-    pub fn check_release(&self, index: u8, to: Option<&Recipient>, now: Timestamp) -> Result<(), ReleaseError> {
+    pub fn check_release(
+        &self,
+        index: u8,
+        to: Option<&Recipient>,
+        now: Timestamp,
+    ) -> Result<(), ReleaseError> {
         match self.release(index).ok_or(ReleaseError::Index(index))? {
             Release::Public => Ok(()),
             Release::After(when) if now >= *when => Ok(()),
@@ -474,7 +479,8 @@ mod tests {
 
     #[test]
     fn fields_keep_their_limits() {
-        let field = |len: usize| Field { name: "n".repeat(len), value: String::new(), release: Release::Public };
+        let field =
+            |len: usize| Field { name: "n".repeat(len), value: String::new(), release: Release::Public };
         let new = |fields| HiddenFields::new([1; 32], fields).map(|_| ());
         assert_eq!(new(vec![]), Err(FieldsError::Count(0)));
         assert_eq!(new(vec![field(1); 65]), Err(FieldsError::Count(65)));

@@ -1,9 +1,9 @@
 use nonos_identity::wire::{self, DecodeError, Wire};
 use nonos_identity::{Unverified, Verified, WideDigest};
 
+use crate::attestation::{Attestation, Attestations};
 use crate::capsule::{Capsule, CapsuleId};
 use crate::chunk::{self, CHUNK_BYTES, Chunk, ChunkError, ChunkTable};
-use crate::attestation::{Attestation, Attestations};
 use crate::container::{
     self, ATTESTATIONS, CAPSULE_MAGIC, CHUNKS, DEPENDENCIES, Entry, FormatError, HEAD_MAGIC, INTERFACE,
     LAYOUT, MANIFEST, PAYLOAD, POLICY, SIGNATURES, SIGNED, Sections,
@@ -84,7 +84,8 @@ impl Head {
         fn section<T: Wire>(section: u16, body: &[u8]) -> Result<T, FormatError> {
             wire::from_bytes(body).map_err(|error: DecodeError| FormatError::Section { section, error })
         }
-        let [manifest, policy, _, dependencies, interface, chunks, attestations, signatures] = sections.bodies;
+        let [manifest, policy, _, dependencies, interface, chunks, attestations, signatures] =
+            sections.bodies;
         let manifest: Manifest = section(MANIFEST, manifest)?;
         let policy: Policy = section(POLICY, policy)?;
         let dependencies: Dependencies = section(DEPENDENCIES, dependencies)?;

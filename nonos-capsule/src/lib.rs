@@ -33,7 +33,8 @@ pub use crate::chunk::{CHUNK_BYTES, Chunk, ChunkError};
 pub use crate::container::FormatError;
 pub use crate::dependency::{Dependency, DependencyError};
 pub use crate::disclosure::{
-    Field, FieldOpening, FieldOpeningError, FieldsError, Hidden, HiddenFields, Recipient, Release, ReleaseError,
+    Field, FieldOpening, FieldOpeningError, FieldsError, Hidden, HiddenFields, Recipient, Release,
+    ReleaseError,
 };
 pub use crate::execution::{Execution, Invocation, Status, TrapCode};
 pub use crate::head::Head;

@@ -145,7 +145,11 @@ impl Resolver<'_> {
         Ok(Resolved { capsule, dependencies })
     }
 
-    fn one(&mut self, dependency: &Dependency, path: &mut Vec<CapsuleId>) -> Result<Arc<Resolved>, ResolveError> {
+    fn one(
+        &mut self,
+        dependency: &Dependency,
+        path: &mut Vec<CapsuleId>,
+    ) -> Result<Arc<Resolved>, ResolveError> {
         let Dependency { name, capsule: id, mount } = dependency;
         let known = self.done.iter().find(|resolved| resolved.capsule.id() == *id).cloned();
         let resolved = match known {

@@ -273,11 +273,7 @@ pub trait CheckSigned {
 impl CheckSigned for Unverified<Head> {
     type Checked = Head;
 
-    fn check_signed(
-        self,
-        policy: &SignaturePolicy,
-        now: Timestamp,
-    ) -> Result<Verified<Head>, VerifyError> {
+    fn check_signed(self, policy: &SignaturePolicy, now: Timestamp) -> Result<Verified<Head>, VerifyError> {
         self.check(|head| policy.check(head, now))
     }
 }

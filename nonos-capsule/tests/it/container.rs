@@ -1,14 +1,14 @@
 //! The container: signatures, heads, chunks.
 
 use nonos_capsule::{
-    AssembleError, CHUNK_BYTES, Capsule, CheckSigned as _, Chunk, ChunkError, FormatError, Head, PackError,
-    SignaturePolicy, SignerRole, VerifyError,
+    AssembleError, AttestError, Attestation, CHUNK_BYTES, Capsule, CheckSigned as _, Chunk, ChunkError,
+    FormatError, Head, HostCall, Manifest, PackError, SignaturePolicy, SignerRole, Thresholds, VerifyError,
 };
 use nonos_identity::wire::{from_bytes, to_bytes};
 use nonos_identity::{NetworkId, SigningKey, Timestamp, Unverified, Verified, WideDigest};
 use sha3::{Digest as _, Sha3_512};
 
-use crate::support::{DAY, NOW, author, network, packed, policy, signed, verified};
+use crate::support::{DAY, NOW, author, command, import, network, packed, policy, signed, verified, wasm};
 
 /// Five chunks, the last of them short.
 fn payload() -> Vec<u8> {
@@ -80,13 +80,228 @@ fn thresholds_count_distinct_keys() {
     let mut capsule = signed(&payload(), policy());
     capsule.sign(SignerRole::Author, &author(), &network(), NOW, DAY * 2).unwrap();
     assert_eq!(capsule.signatures().len(), 1, "a second signature of one key replaces the first");
-    let two = SignaturePolicy { author_threshold: 2, ..SignaturePolicy::new(network()) };
+    let authors = |author| SignaturePolicy {
+        thresholds: Thresholds { author, ..Thresholds::default() },
+        ..SignaturePolicy::new(network())
+    };
+    let two = authors(2);
     assert!(matches!(check(&capsule, &two, NOW), Err(VerifyError::Threshold { found: 1, .. })));
     capsule.sign(SignerRole::Author, &SigningKey::from_seed(&[8; 32]), &network(), NOW, DAY).unwrap();
     assert!(check(&capsule, &two, NOW).is_ok());
     // A threshold of nobody does not exist.
-    let nobody = SignaturePolicy { author_threshold: 0, ..SignaturePolicy::new(network()) };
-    assert!(check(&packed(&payload(), policy()), &nobody, NOW).is_err());
+    assert!(check(&packed(&payload(), policy()), &authors(0), NOW).is_err());
+}
+
+/// The manifest's own demand is signed with it; a verifier may ask for more and not for less.
+#[test]
+fn an_author_may_insist_on_auditors() {
+    let thresholds = Thresholds { author: 1, auditor: 1, operator: 0 };
+    let manifest = Manifest { thresholds, ..Manifest::new("test", "1.0.0") };
+    let mut capsule = Capsule::pack(manifest, policy(), payload()).unwrap();
+    capsule.sign(SignerRole::Author, &author(), &network(), NOW, DAY).unwrap();
+    let rule = SignaturePolicy::new(network());
+    let missing = VerifyError::Threshold { role: SignerRole::Auditor, found: 0, threshold: 1 };
+    assert_eq!(check(&capsule, &rule, NOW).unwrap_err(), missing);
+    capsule.sign(SignerRole::Auditor, &SigningKey::from_seed(&[8; 32]), &network(), NOW, DAY).unwrap();
+    assert!(check(&capsule, &rule, NOW).is_ok());
+}
+
+#[test]
+fn only_trusted_keys_count() {
+    let capsule = signed(&payload(), policy());
+    let trusting = |keys: &[&SigningKey]| SignaturePolicy {
+        trusted: [(SignerRole::Author, keys.iter().map(|key| key.public()).collect())].into(),
+        ..SignaturePolicy::new(network())
+    };
+    let stranger = SigningKey::from_seed(&[8; 32]);
+    assert!(check(&capsule, &trusting(&[&author(), &stranger]), NOW).is_ok());
+    let missing = VerifyError::Threshold { role: SignerRole::Author, found: 0, threshold: 1 };
+    assert_eq!(check(&capsule, &trusting(&[&stranger]), NOW).unwrap_err(), missing);
+}
+
+#[test]
+fn attestations_are_added_after_signing_and_checked() {
+    let mut capsule = signed(&payload(), policy());
+    let id = capsule.id();
+    let auditor = SigningKey::from_seed(&[8; 32]);
+    capsule.attest(7, b"proof".to_vec(), &auditor, &network()).unwrap();
+    capsule.attest(7, b"proof".to_vec(), &auditor, &network()).unwrap();
+    capsule.attest(3, b"build log".to_vec(), &author(), &network()).unwrap();
+    assert_eq!(capsule.id(), id);
+    let checked = check(&capsule, &SignaturePolicy::new(network()), NOW).unwrap();
+    let kinds: Vec<_> = checked.attestations().iter().map(|one| (one.kind, one.key)).collect();
+    assert_eq!(kinds, [(3, author().public()), (7, auditor.public())]);
+
+    // For another capsule, and for another network.
+    let mut other = signed(b"other", policy());
+    other.attest(7, b"proof".to_vec(), &auditor, &network()).unwrap();
+    let bytes = capsule.to_bytes();
+    let (own, foreign) = (capsule.attestations()[1].signature(), other.attestations()[0].signature());
+    let place = bytes.windows(64).position(|window| window == own.as_bytes()).unwrap();
+    let mut forged = bytes.clone();
+    forged[place..place + 64].copy_from_slice(foreign.as_bytes());
+    assert!(matches!(Capsule::parse(&forged), Err(FormatError::SectionDigest(7))));
+    let mut elsewhere = signed(&payload(), policy());
+    elsewhere.attest(7, b"proof".to_vec(), &auditor, &NetworkId::from_name("other")).unwrap();
+    let refused = VerifyError::Attestation(auditor.public());
+    assert_eq!(check(&elsewhere, &SignaturePolicy::new(network()), NOW).unwrap_err(), refused);
+}
+
+#[test]
+fn attestations_are_bounded() {
+    let mut capsule = signed(&payload(), policy());
+    let long = vec![0; Attestation::MAX_BODY_BYTES + 1];
+    assert_eq!(capsule.attest(1, long, &author(), &network()), Err(AttestError::TooLong(4_097)));
+    let full = (0..100u8)
+        .find_map(|n| capsule.attest(1, vec![n; 1_000], &author(), &network()).err())
+        .expect("a section is bounded");
+    assert_eq!(full, AttestError::Full(8 * 1_024));
+    assert!(check(&capsule, &SignaturePolicy::new(network()), NOW).is_ok());
+    assert!(capsule.head().to_bytes().len() <= Head::MAX_BYTES);
+}
+
+/// The author's tool lists what a payload imports and exports; a false list is refused by
+/// whoever has the payload.
+#[test]
+fn the_interface_is_that_of_the_payload() {
+    let module = wasm(&command(&import(HostCall::FdWrite), ""));
+    let capsule = signed(&module, policy());
+    let interface = capsule.head().interface().clone();
+    assert_eq!(interface.imports[0].name, "fd_write");
+    assert_eq!(interface.imports[0].signature, "iiii:i");
+    assert_eq!(interface.exports[0].name, "_start");
+    assert!(verified_head(&capsule).interface() == &interface);
+}
+
+mod dependencies {
+    use nonos_capsule::testing::MemoryCapsuleStore;
+    use nonos_capsule::{CapsuleStore as _, Dependency, Kind, ResolveError, Resolved};
+
+    use super::*;
+
+    fn library(name: &str, needs: &[(&str, &Capsule)]) -> Capsule {
+        let manifest = Manifest::dependency(Kind::Library, name, "1.0.0");
+        seal(manifest, needs.iter().map(|(name, capsule)| need(name, capsule, None)).collect())
+    }
+
+    fn need(name: &str, capsule: &Capsule, mount: Option<&str>) -> Dependency {
+        Dependency { name: name.to_owned(), capsule: capsule.id(), mount: mount.map(str::to_owned) }
+    }
+
+    fn seal(manifest: Manifest, needs: Vec<Dependency>) -> Capsule {
+        let mut capsule = Capsule::pack_with(manifest, policy(), needs, wasm("(module)")).unwrap();
+        capsule.sign(SignerRole::Author, &author(), &network(), NOW, DAY).unwrap();
+        capsule
+    }
+
+    fn command(needs: Vec<Dependency>) -> Verified<Capsule> {
+        verified(seal(Manifest::new("main", "1.0.0"), needs))
+    }
+
+    fn resolve(capsule: Verified<Capsule>, store: &MemoryCapsuleStore) -> Result<Resolved, ResolveError> {
+        Resolved::resolve(capsule, store, &SignaturePolicy::new(network()), NOW)
+    }
+
+    #[test]
+    fn needs_are_read_from_the_store_and_shared_ones_once() {
+        let bottom = library("bottom", &[]);
+        let (left, right) = (library("left", &[("b", &bottom)]), library("right", &[("b", &bottom)]));
+        let store = MemoryCapsuleStore::default();
+        for capsule in [&bottom, &left] {
+            store.put(&verified(capsule.clone())).unwrap();
+        }
+        let main = command(vec![need("right", &right, None), need("left", &left, None)]);
+        let missing = resolve(main.clone(), &store).unwrap_err();
+        assert!(
+            matches!(missing, ResolveError::Missing { ref name, id } if name == "right" && id == right.id())
+        );
+        store.put(&verified(right.clone())).unwrap();
+        let resolved = resolve(main, &store).unwrap();
+        let names: Vec<_> = resolved.dependencies().iter().map(|(need, _)| need.name.as_str()).collect();
+        assert_eq!(names, ["left", "right"]);
+        let shared = |n: usize| std::sync::Arc::as_ptr(&resolved.dependencies()[n].1.dependencies()[0].1);
+        assert_eq!(shared(0), shared(1));
+    }
+
+    #[test]
+    fn an_id_covers_what_a_capsule_needs() {
+        let (one, two) = (library("one", &[]), library("two", &[]));
+        let (with_one, with_two) =
+            (command(vec![need("lib", &one, None)]), command(vec![need("lib", &two, None)]));
+        assert_ne!(with_one.id(), with_two.id());
+        assert_ne!(with_one.id(), command(vec![]).id());
+    }
+
+    #[test]
+    fn depth_is_limited() {
+        let store = MemoryCapsuleStore::default();
+        let mut last = library("l0", &[]);
+        for depth in 1..=Resolved::MAX_DEPTH {
+            store.put(&verified(last.clone())).unwrap();
+            if depth == Resolved::MAX_DEPTH {
+                assert!(resolve(command(vec![need("l", &last, None)]), &store).is_ok());
+            }
+            last = library(&format!("l{depth}"), &[("l", &last)]);
+        }
+        store.put(&verified(last.clone())).unwrap();
+        let refused = resolve(command(vec![need("l", &last, None)]), &store).unwrap_err();
+        assert!(matches!(refused, ResolveError::Depth { limit: Resolved::MAX_DEPTH }));
+    }
+
+    /// A store that answers every question with one capsule, which needs itself by that id.
+    struct Looping(Capsule);
+
+    impl nonos_capsule::CapsuleStore for Looping {
+        fn put(&self, _: &Verified<Capsule>) -> Result<(), nonos_capsule::StoreError> {
+            Ok(())
+        }
+
+        fn read(
+            &self,
+            _: &nonos_capsule::CapsuleId,
+        ) -> Result<Option<Unverified<Capsule>>, nonos_capsule::StoreError> {
+            Ok(Some(Unverified::new(self.0.clone())))
+        }
+
+        fn contains(&self, _: &nonos_capsule::CapsuleId) -> Result<bool, nonos_capsule::StoreError> {
+            Ok(true)
+        }
+
+        fn ids(&self) -> Result<Vec<nonos_capsule::CapsuleId>, nonos_capsule::StoreError> {
+            Ok(vec![self.0.id()])
+        }
+
+        fn remove(&self, _: &nonos_capsule::CapsuleId) -> Result<(), nonos_capsule::StoreError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_store_cannot_close_a_cycle() {
+        let bottom = library("bottom", &[]);
+        let looping = library("loop", &[("b", &bottom)]);
+        let main = command(vec![need("l", &looping, None)]);
+        let rule = SignaturePolicy::new(network());
+        let refused = Resolved::resolve(main, &Looping(looping), &rule, NOW).unwrap_err();
+        assert!(matches!(refused, ResolveError::Store(nonos_capsule::StoreError::Damaged(_))), "{refused}");
+    }
+
+    #[test]
+    fn a_dependency_must_verify_and_be_of_its_kind() {
+        let store = MemoryCapsuleStore::default();
+        let plain = library("plain", &[]);
+        store.put(&verified(plain.clone())).unwrap();
+        let mounted = resolve(command(vec![need("l", &plain, Some("/lib"))]), &store).unwrap_err();
+        assert!(matches!(mounted, ResolveError::Kind { kind: Kind::Library, .. }));
+        let main = command(vec![]);
+        store.put(&main).unwrap();
+        let command_as_library = resolve(command(vec![need("l", &main, None)]), &store).unwrap_err();
+        assert!(matches!(command_as_library, ResolveError::Kind { kind: Kind::Command, .. }));
+        let later = NOW.saturating_add(DAY);
+        let main = command(vec![need("l", &plain, None)]);
+        let expired = Resolved::resolve(main, &store, &SignaturePolicy::new(network()), later).unwrap_err();
+        assert!(matches!(expired, ResolveError::Verify { error: VerifyError::Threshold { .. }, .. }));
+    }
 }
 
 #[test]
@@ -102,7 +317,7 @@ fn another_payload_under_the_same_table_is_refused() {
 
 #[test]
 fn an_unpackable_payload_is_refused() {
-    let manifest = nonos_capsule::Manifest::new("test", "1");
+    let manifest = Manifest::new("test", "1");
     assert_eq!(Capsule::pack(manifest.clone(), policy(), vec![]).unwrap_err(), PackError::Empty);
     let huge = vec![0; Capsule::MAX_PAYLOAD_BYTES + 1];
     assert!(matches!(Capsule::pack(manifest, policy(), huge), Err(PackError::TooLarge { .. })));
