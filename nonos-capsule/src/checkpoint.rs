@@ -146,6 +146,7 @@ impl Execution {
                 &self.peak_pages.to_le_bytes(),
                 &self.host_calls.bits().to_le_bytes(),
                 &(self.checkpoints.len() as u64).to_le_bytes(),
+                &minicbor::to_vec(&self.inbound).unwrap_or_default(),
             ],
         )
     }

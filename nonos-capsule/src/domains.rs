@@ -32,6 +32,8 @@ pub const MEMORY: Domain = Domain::new("nonos/capsule/memory/v1");
 pub const GENESIS: Domain = Domain::new("nonos/capsule/genesis/v1");
 /// A later link of the checkpoint chain.
 pub const CHECKPOINT: Domain = Domain::new("nonos/capsule/checkpoint/v1");
+/// Name of a compiled module in the cache.
+pub const AOT_KEY: Domain = Domain::new("nonos/capsule/aot-key/v1");
 /// Hash of a whole execution.
 pub const EXECUTION: Domain = Domain::new("nonos/capsule/execution/v1");
 
@@ -52,5 +54,6 @@ pub const ALL: &[Domain] = &[
     MEMORY,
     GENESIS,
     CHECKPOINT,
+    AOT_KEY,
     EXECUTION,
 ];

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::capsule::CapsuleId;
 use crate::domains::{INVOCATION, NONCE};
 use crate::host_call::{HostCall, HostCallSet};
+use crate::mesh_port::Inbound;
 use crate::policy::Policy;
 use crate::runtime::RunError;
 
@@ -226,6 +227,10 @@ pub struct Execution {
     /// The nonce it consumed.
     #[cbor(n(12), with = "minicbor::bytes")]
     pub nonce: [u8; 32],
+    /// What the mesh answered, in the order of the calls: with the invocation, all that entered
+    /// the run.
+    #[n(13)]
+    pub inbound: Vec<Inbound>,
 }
 
 impl Execution {

@@ -6,7 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! host_calls {
     ($($number:literal $variant:ident $name:literal $params:literal $gas:literal,)*) => {
-        /// A function a capsule may import: WASI preview 1 (`wasi_snapshot_preview1`).
+        /// A function a capsule may import: WASI preview 1 (`wasi_snapshot_preview1`) and ours
+        /// (`nonos_1`).
         ///
         /// The number of a call is its bit in a [`HostCallSet`] and never changes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,11 +96,40 @@ host_calls! {
     43 SockRecv "sock_recv" "iiiiii" 200,
     44 SockSend "sock_send" "iiiii" 200,
     45 SockShutdown "sock_shutdown" "ii" 200,
+    46 Sha3512 "sha3_512" "iii" 2_000,
+    47 Ed25519Verify "ed25519_verify" "iiii" 200_000,
+    48 MeshSend "mesh_send" "iiii" 2_000,
+    49 MeshReceive "mesh_receive" "iii" 2_000,
+    50 Checkpoint "checkpoint" "" 100_000,
+    51 GasLeft "gas_left" "i" 200,
 }
 
 impl HostCall {
     /// The module of WASI preview 1.
     pub const WASI_MODULE: &'static str = "wasi_snapshot_preview1";
+
+    /// The module of what a node offers beyond WASI.
+    pub const NONOS_MODULE: &'static str = "nonos_1";
+
+    /// The module it is imported from.
+    #[must_use]
+    pub const fn module(self) -> &'static str {
+        match self {
+            Self::Sha3512
+            | Self::Ed25519Verify
+            | Self::MeshSend
+            | Self::MeshReceive
+            | Self::Checkpoint
+            | Self::GasLeft => Self::NONOS_MODULE,
+            _ => Self::WASI_MODULE,
+        }
+    }
+
+    /// Its parameters and result in the letters of [`Function`](crate::Function).
+    pub(crate) fn signature(self) -> String {
+        let result = if self == Self::ProcExit { "" } else { "i" };
+        format!("{}:{result}", self.params())
+    }
 
     /// The call of a number.
     #[must_use]
@@ -168,6 +198,10 @@ impl HostCallSet {
         HostCall::ProcExit,
         HostCall::RandomGet,
         HostCall::SchedYield,
+        HostCall::Sha3512,
+        HostCall::Ed25519Verify,
+        HostCall::Checkpoint,
+        HostCall::GasLeft,
     ]);
 
     /// The set of the listed calls.
@@ -281,12 +315,12 @@ mod tests {
             assert_eq!(HostCall::from_number(*call as u8), Some(*call));
             assert_eq!(call.name().parse(), Ok(*call));
         }
-        assert_eq!(HostCall::from_number(46), None);
+        assert_eq!(HostCall::from_number(52), None);
     }
 
     #[test]
     fn an_unknown_bit_does_not_decode() {
-        let bytes = minicbor::to_vec(1u64 << 46).unwrap();
+        let bytes = minicbor::to_vec(1u64 << 52).unwrap();
         assert!(minicbor::decode::<HostCallSet>(&bytes).is_err());
         let bytes = minicbor::to_vec(HostCallSet::COMMAND).unwrap();
         assert_eq!(minicbor::decode::<HostCallSet>(&bytes).unwrap(), HostCallSet::COMMAND);

@@ -67,7 +67,7 @@ impl Metered {
     }
 }
 
-fn global_export(index: u32) -> String {
+pub(crate) fn global_export(index: u32) -> String {
     format!("{GLOBAL_EXPORT}{index}")
 }
 

@@ -1,8 +1,11 @@
+use std::collections::BTreeSet;
+
 use minicbor::{Decode, Encode};
 use nonos_identity::WideDigest;
 use nonos_identity::wire::{self, Wire};
 use serde::{Deserialize, Serialize};
 
+use crate::dependency::is_plain_name;
 use crate::domains::POLICY;
 use crate::host_call::HostCallSet;
 
@@ -78,6 +81,47 @@ pub struct Policy {
     /// Where random bytes come from.
     #[n(9)]
     pub random: RandomMode,
+    /// What it may say to the mesh.
+    #[n(12)]
+    pub mesh: MeshPolicy,
+}
+
+/// What a capsule may exchange with the mesh: by default nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MeshPolicy {
+    /// Services it may send to: plain names, at most [`Self::MAX_SERVICES`].
+    #[n(0)]
+    pub services: BTreeSet<String>,
+    /// Bytes of all messages, both ways; more ends the run as `Quota`.
+    #[n(1)]
+    pub bytes_max: u64,
+    /// Messages, both ways; more ends the run as `Quota`.
+    #[n(2)]
+    pub messages_max: u32,
+}
+
+impl MeshPolicy {
+    /// Most services a policy names.
+    pub const MAX_SERVICES: usize = 16;
+    /// Most bytes of messages: what came in is kept with the execution, for replays.
+    pub const MAX_BYTES: u64 = 16 << 20;
+    /// Most messages.
+    pub const MAX_MESSAGES: u32 = 1 << 16;
+
+    /// The service of this name, if it is named.
+    pub(crate) fn service(&self, name: &[u8]) -> Option<&str> {
+        let name = core::str::from_utf8(name).ok()?;
+        self.services.get(name).map(String::as_str)
+    }
+
+    fn intersect(&self, other: &Self) -> Self {
+        Self {
+            services: self.services.intersection(&other.services).cloned().collect(),
+            bytes_max: self.bytes_max.min(other.bytes_max),
+            messages_max: self.messages_max.min(other.messages_max),
+        }
+    }
 }
 
 /// A policy that no run can keep or no host should allow. Its author's fault.
@@ -128,6 +172,7 @@ impl Policy {
             output_max_bytes: self.output_max_bytes.min(other.output_max_bytes),
             clock: self.clock.min(other.clock),
             random: self.random.min(other.random),
+            mesh: self.mesh.intersect(&other.mesh),
         }
     }
 
@@ -155,11 +200,18 @@ impl Policy {
                 Self::MAX_GAS,
             ),
             ("output_max_bytes", self.output_max_bytes, 0, Self::MAX_OUTPUT_BYTES),
+            ("mesh.services", self.mesh.services.len() as u64, 0, MeshPolicy::MAX_SERVICES as u64),
+            ("mesh.bytes_max", self.mesh.bytes_max, 0, MeshPolicy::MAX_BYTES),
+            ("mesh.messages_max", self.mesh.messages_max.into(), 0, MeshPolicy::MAX_MESSAGES.into()),
         ];
         for (field, found, min, max) in bounds {
             if !(min..=max).contains(&found) {
                 return Err(PolicyError { field, min, max, found });
             }
+        }
+        if let Some(name) = self.mesh.services.iter().find(|name| !is_plain_name(name)) {
+            let found = name.len() as u64;
+            return Err(PolicyError { field: "length of a name in mesh.services", min: 1, max: 64, found });
         }
         Ok(())
     }
@@ -185,12 +237,13 @@ impl Default for Policy {
             output_max_bytes: 1 << 20,
             clock: ClockMode::default(),
             random: RandomMode::default(),
+            mesh: MeshPolicy::default(),
         }
     }
 }
 
 impl Wire for Policy {
-    const MAX_BYTES: usize = 1_024;
+    const MAX_BYTES: usize = 2_048;
 }
 
 #[cfg(test)]

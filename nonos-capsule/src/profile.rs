@@ -9,7 +9,11 @@ use wasmparser::{
     OperatorsReader, Parser, Payload, TypeRef, ValType, ValidPayload, Validator, WasmFeatures,
 };
 
+use minicbor::{Decode, Encode};
+use nonos_identity::wire::Wire;
+
 use crate::instrument::{RESERVED, TICK_MODULE};
+use crate::interface::{self, Function};
 use crate::operator;
 
 /// Structural caps: what compiling a module may cost, checked before it is compiled.
@@ -33,6 +37,36 @@ pub struct Caps {
     pub data_segments_max: u32,
     /// Mutable globals; every checkpoint hashes them.
     pub mutable_globals_max: u32,
+}
+
+impl Caps {
+    /// Every cap in the order of the fields: what a cache tells modules under other caps by.
+    pub(crate) fn to_array(&self) -> [u64; 9] {
+        let Self {
+            functions_max,
+            body_bytes_max,
+            locals_max,
+            nesting_max,
+            br_targets_max,
+            code_bytes_max,
+            entries_max,
+            data_segments_max,
+            mutable_globals_max,
+        } = *self;
+        let small = [functions_max, body_bytes_max, locals_max, nesting_max, br_targets_max].map(u64::from);
+        let [a, b, c, d, e] = small;
+        [
+            a,
+            b,
+            c,
+            d,
+            e,
+            code_bytes_max,
+            entries_max.into(),
+            data_segments_max.into(),
+            mutable_globals_max.into(),
+        ]
+    }
 }
 
 impl Default for Caps {
@@ -124,7 +158,48 @@ pub(crate) struct Facts {
     pub(crate) has_floats: bool,
 }
 
+/// What a loader must know about a module that was metered, also when that was long ago.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Outline {
+    #[n(0)]
+    pub(crate) imports: Vec<Function>,
+    /// Exported functions.
+    #[n(1)]
+    pub(crate) exports: Vec<Function>,
+    #[n(2)]
+    pub(crate) memory_pages_min: Option<u64>,
+    #[n(3)]
+    pub(crate) table_elems: u64,
+    #[n(4)]
+    pub(crate) mutable_globals: Vec<u32>,
+}
+
+impl Wire for Outline {
+    /// Never received: read back only under a seal of our own.
+    const MAX_BYTES: usize = 64 << 20;
+}
+
 impl Facts {
+    pub(crate) fn outline(&self) -> Outline {
+        let export = |(name, index): &(String, u32)| Function {
+            module: String::new(),
+            name: name.clone(),
+            signature: self.function_type(*index).map(interface::signature).unwrap_or_default(),
+        };
+        let import = |(module, name, ty): &(String, String, FuncType)| Function {
+            module: module.clone(),
+            name: name.clone(),
+            signature: interface::signature(ty),
+        };
+        Outline {
+            imports: self.imports.iter().map(import).collect(),
+            exports: self.function_exports.iter().map(export).collect(),
+            memory_pages_min: self.memory_pages_min,
+            table_elems: self.table_elems,
+            mutable_globals: self.mutable_globals.clone(),
+        }
+    }
+
     pub(crate) fn import_count(&self) -> u32 {
         u32::try_from(self.imports.len()).unwrap_or(u32::MAX)
     }

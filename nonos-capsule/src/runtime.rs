@@ -5,24 +5,30 @@ use core::fmt;
 use std::sync::Arc;
 use std::thread;
 
-use nonos_identity::Verified;
-use wasmparser::ValType;
-
 use crate::capsule::{Capsule, CapsuleId};
 use crate::execution::{Execution, Invocation};
 use crate::host_call::HostCall;
-use crate::instrument::{self, Metered};
+use crate::instrument;
+use crate::interface::Function;
+use crate::manifest::Kind;
+use crate::mesh_port::{MeshPort, NoMesh, Recorded};
 use crate::policy::{Policy, PolicyError};
-use crate::profile::{Caps, ProfileError};
+use crate::profile::{Caps, Outline, ProfileError};
 use crate::store::{NonceError, NonceStore, StoreError};
+use nonos_identity::Verified;
 
+pub(crate) mod cache;
+pub(crate) mod compile;
 pub(crate) mod engine;
 mod guest;
+mod nonos;
 pub(crate) mod session;
 mod wasi;
 mod wasmtime;
 
-use self::engine::{Engine, EngineError, Program};
+use self::cache::{AotCache, ModuleKey};
+use self::compile::Compiler;
+use self::engine::{Engine, EngineError, Prepared, Program};
 use self::session::Session;
 use self::wasmtime::WasmtimeEngine;
 
@@ -30,17 +36,21 @@ use self::wasmtime::WasmtimeEngine;
 const THREAD_STACK_BYTES: usize = wasmtime::STACK_BYTES + (2 << 20);
 
 /// How a runtime treats all capsules.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Config {
     /// Runs at a time that fit the pool of linear memories; more fall back to fresh mappings.
     pub pool_slots: u32,
     /// What a payload may contain at most, checked before anything is compiled.
     pub caps: Caps,
+    /// Where payloads are compiled.
+    pub compiler: Compiler,
+    /// Where compiled payloads are kept between runs of the node; without, each start compiles.
+    pub cache: Option<AotCache>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { pool_slots: 8, caps: Caps::default() }
+        Self { pool_slots: 8, caps: Caps::default(), compiler: Compiler::default(), cache: None }
     }
 }
 
@@ -66,8 +76,9 @@ pub enum LoadError {
     },
     /// The module imports something that no host has. The author's fault.
     #[error(
-        "unknown import {module}.{name}: a capsule may import functions of {} only",
-        crate::HostCall::WASI_MODULE
+        "unknown import {module}.{name}: a capsule may import functions of {} and {} only",
+        crate::HostCall::WASI_MODULE,
+        crate::HostCall::NONOS_MODULE
     )]
     UnknownImport {
         /// The module name.
@@ -84,9 +95,16 @@ pub enum LoadError {
     /// No exported function `() -> ()` of the manifest's entry name. The author's fault.
     #[error("entry {0} is not an exported function without parameters and results")]
     Entry(String),
-    /// The engine refuses the instrumented module.
-    #[error("compilation failed: {0}")]
-    Compile(EngineError),
+    /// The engine has no program for the metered module.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A library or an image: only commands run.
+    #[error("a capsule of kind {0:?} does not run by itself")]
+    Kind(Kind),
+    /// The capsule has dependencies, and [`Runtime::load`] resolves none: see
+    /// [`Runtime::load_resolved`].
+    #[error("the capsule has {0} dependencies, which were not resolved")]
+    Unresolved(usize),
 }
 
 /// Why a run did not happen or did not end. None of these is a result of the capsule.
@@ -147,7 +165,7 @@ impl Runtime {
     /// # Errors
     /// [`EngineError`] if this machine cannot run it; the operator's to fix.
     pub fn new(config: Config) -> Result<Self, EngineError> {
-        let engine = Arc::new(WasmtimeEngine::new(config.pool_slots)?);
+        let engine = Arc::new(WasmtimeEngine::new(config.pool_slots, config.compiler, config.cache)?);
         Ok(Self::with_engine(config.caps, engine))
     }
 
@@ -164,12 +182,24 @@ impl Runtime {
     pub fn load(&self, capsule: &Verified<Capsule>, operator: &Policy) -> Result<Loaded, LoadError> {
         operator.check()?;
         let policy = capsule.policy().intersect(operator);
+        if capsule.manifest().kind != Kind::Command {
+            return Err(LoadError::Kind(capsule.manifest().kind));
+        }
+        if !capsule.dependencies().is_empty() {
+            return Err(LoadError::Unresolved(capsule.dependencies().len()));
+        }
         let entry = capsule.manifest().entry.clone();
-        let module = instrument::meter(capsule.payload(), &self.caps)?;
-        check_declared(&module, &policy)?;
-        check_imports(&module)?;
-        check_entry(&module, &entry)?;
-        let program = self.engine.prepare(&module).map_err(LoadError::Compile)?;
+        let key = ModuleKey::of(&capsule.manifest().payload.digest, &self.caps);
+        let Prepared { outline, program } = match self.engine.recall(&key) {
+            Some(prepared) => prepared,
+            None => {
+                let module = instrument::meter(capsule.payload(), &self.caps)?;
+                check(&module.facts.outline(), &policy, &entry)?;
+                self.engine.prepare(&key, &module)?
+            }
+        };
+        // What was kept was kept under another policy, perhaps for another entry.
+        check(&outline, &policy, &entry)?;
         Ok(Loaded { capsule_id: capsule.id(), policy, entry, program })
     }
 }
@@ -180,10 +210,16 @@ impl fmt::Debug for Runtime {
     }
 }
 
-fn check_declared(module: &Metered, policy: &Policy) -> Result<(), LoadError> {
+fn check(outline: &Outline, policy: &Policy, entry: &str) -> Result<(), LoadError> {
+    check_declared(outline, policy)?;
+    check_imports(outline)?;
+    check_entry(outline, entry)
+}
+
+fn check_declared(outline: &Outline, policy: &Policy) -> Result<(), LoadError> {
     let declared = [
-        ("memory pages", module.facts.memory_pages_min.unwrap_or(0), policy.memory_pages_max),
-        ("table entries", module.facts.table_elems, policy.table_elems_max),
+        ("memory pages", outline.memory_pages_min.unwrap_or(0), policy.memory_pages_max),
+        ("table entries", outline.table_elems, policy.table_elems_max),
     ];
     for (what, declared, allowed) in declared {
         let allowed = u64::from(allowed);
@@ -194,29 +230,22 @@ fn check_declared(module: &Metered, policy: &Policy) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn check_imports(module: &Metered) -> Result<(), LoadError> {
-    for (from, name, ty) in &module.facts.imports {
-        let call = name.parse::<HostCall>().ok().filter(|_| from == HostCall::WASI_MODULE);
+fn check_imports(outline: &Outline) -> Result<(), LoadError> {
+    for Function { module, name, signature } in &outline.imports {
+        let call = name.parse::<HostCall>().ok().filter(|call| module == call.module());
         let Some(call) = call else {
-            return Err(LoadError::UnknownImport { module: from.clone(), name: name.clone() });
+            return Err(LoadError::UnknownImport { module: module.clone(), name: name.clone() });
         };
-        let params = call.params().chars().map(|kind| if kind == 'I' { ValType::I64 } else { ValType::I32 });
-        let results: &[ValType] = if call == HostCall::ProcExit { &[] } else { &[ValType::I32] };
-        if !params.eq(ty.params().iter().copied()) || ty.results() != results {
+        if *signature != call.signature() {
             return Err(LoadError::ImportType { name: name.clone() });
         }
     }
     Ok(())
 }
 
-fn check_entry(module: &Metered, entry: &str) -> Result<(), LoadError> {
-    let facts = &module.facts;
-    let export = facts.function_exports.iter().find(|(name, _)| name == entry);
-    let ty = export.and_then(|(_, index)| facts.function_type(*index));
-    if ty.is_some_and(|ty| ty.params().is_empty() && ty.results().is_empty()) {
-        return Ok(());
-    }
-    Err(LoadError::Entry(entry.to_owned()))
+fn check_entry(outline: &Outline, entry: &str) -> Result<(), LoadError> {
+    let is_entry = |export: &Function| export.name == entry && export.signature == ":";
+    if outline.exports.iter().any(is_entry) { Ok(()) } else { Err(LoadError::Entry(entry.to_owned())) }
 }
 
 /// A capsule ready to run any number of times, from any thread.
@@ -241,26 +270,40 @@ impl Loaded {
         &self.policy
     }
 
-    /// Consumes the nonce, then runs; blocks the calling thread until the end.
+    /// Consumes the nonce, then runs without a mesh; blocks the calling thread until the end.
     ///
     /// # Errors
     /// [`RunError`]: the nonce is spent, the store failed, or the host gave up.
     pub fn run(&self, invocation: &Invocation, nonces: &dyn NonceStore) -> Result<Execution, RunError> {
+        self.run_with(invocation, nonces, Box::new(NoMesh))
+    }
+
+    /// As [`Self::run`], with a port to the mesh.
+    ///
+    /// # Errors
+    /// [`RunError`]: the nonce is spent, the store failed, or the host gave up.
+    pub fn run_with(
+        &self,
+        invocation: &Invocation,
+        nonces: &dyn NonceStore,
+        port: Box<dyn MeshPort>,
+    ) -> Result<Execution, RunError> {
         invocation.check()?;
         nonces.consume(&invocation.nonce_key(&self.capsule_id)).map_err(|error| match error {
             NonceError::Used => RunError::NonceUsed,
             NonceError::Store(error) => RunError::Store(error),
         })?;
-        Ok(self.execute(invocation)?)
+        Ok(self.execute(invocation, port)?)
     }
 
     /// Runs on a thread of its own, whose stack is as large as the deepest policy needs.
-    fn execute(&self, invocation: &Invocation) -> Result<Execution, Aborted> {
+    fn execute(&self, invocation: &Invocation, port: Box<dyn MeshPort>) -> Result<Execution, Aborted> {
         let session = Box::new(Session::new(
             self.capsule_id,
             self.entry.clone(),
             self.policy.clone(),
             invocation.clone(),
+            port,
         ));
         let program = Arc::clone(&self.program);
         let session = thread::Builder::new()
@@ -289,7 +332,8 @@ impl fmt::Debug for Loaded {
 /// [`ReplayError::Diverged`] names the first checkpoint that differs.
 pub fn replay(loaded: &Loaded, invocation: &Invocation, execution: &Execution) -> Result<(), ReplayError> {
     invocation.check().map_err(ReplayError::Run)?;
-    let own = loaded.execute(invocation).map_err(RunError::from)?;
+    let port = Box::new(Recorded::new(&execution.inbound));
+    let own = loaded.execute(invocation, port).map_err(RunError::from)?;
     if own == *execution {
         return Ok(());
     }

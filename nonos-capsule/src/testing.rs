@@ -134,6 +134,7 @@ pub fn policies() -> impl Strategy<Value = Policy> {
                 .collect(),
             clock: if is_logical { ClockMode::Logical } else { ClockMode::Frozen },
             random: if is_seeded { RandomMode::Seeded } else { RandomMode::None },
+            ..Policy::default()
         }
     })
 }

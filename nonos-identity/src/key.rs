@@ -157,12 +157,13 @@ impl PublicKey {
         self.verify_untagged(&tagged, signature)
     }
 
-    /// RFC 8032 section 5.1.7, cofactorless, a small-order `R` refused.
-    pub(crate) fn verify_untagged(
-        &self,
-        message: &[u8],
-        signature: &Signature,
-    ) -> Result<(), SignatureError> {
+    /// Verifies a signature over plain bytes that others signed for a purpose of theirs: RFC 8032
+    /// section 5.1.7, cofactorless, a small-order `R` refused. What the SDK signs is tagged: use
+    /// [`Self::verify`] for that.
+    ///
+    /// # Errors
+    /// [`SignatureError`] if it does not verify.
+    pub fn verify_untagged(&self, message: &[u8], signature: &Signature) -> Result<(), SignatureError> {
         let key = ed25519_dalek::VerifyingKey::from_bytes(&self.0).map_err(|_| SignatureError)?;
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
         key.verify_strict(message, &signature).map_err(|_| SignatureError)

@@ -3,15 +3,24 @@
 use core::fmt;
 use std::sync::Arc;
 
+use super::cache::ModuleKey;
+use super::compile::CompileError;
+use super::session::Session;
 use crate::execution::TrapCode;
 use crate::instrument::Metered;
+use crate::profile::Outline;
 
-use super::session::Session;
-
-/// An engine failed at something a capsule is not to blame for.
+/// Why an engine has no program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct EngineError(pub String);
+#[non_exhaustive]
+pub enum EngineError {
+    /// The module was not compiled.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// Something that no module is to blame for.
+    #[error("{0}")]
+    Failed(String),
+}
 
 /// Compiles metered modules.
 ///
@@ -22,11 +31,37 @@ pub trait Engine: Send + Sync {
     /// Name and version, for logs.
     fn name(&self) -> String;
 
-    /// Compiles a module.
+    /// Compiles a module; an engine with a cache keeps it there under the key.
     ///
     /// # Errors
     /// [`EngineError`] if the engine does not take it.
-    fn prepare(&self, module: &Metered) -> Result<Arc<dyn Program>, EngineError>;
+    fn prepare(&self, key: &ModuleKey, module: &Metered) -> Result<Prepared, EngineError>;
+
+    /// What was kept for a key; an engine without a cache has nothing.
+    fn recall(&self, _: &ModuleKey) -> Option<Prepared> {
+        None
+    }
+}
+
+/// A program and what the loader checks about its module.
+#[derive(Clone)]
+pub struct Prepared {
+    pub(crate) outline: Arc<Outline>,
+    pub(crate) program: Arc<dyn Program>,
+}
+
+impl Prepared {
+    /// A program of a metered module.
+    #[must_use]
+    pub fn new(module: &Metered, program: Arc<dyn Program>) -> Self {
+        Self { outline: Arc::new(module.facts.outline()), program }
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").finish_non_exhaustive()
+    }
 }
 
 /// A compiled module.

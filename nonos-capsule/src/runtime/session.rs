@@ -6,12 +6,14 @@ use nonos_identity::{Digest, WideDigest};
 
 use super::Aborted;
 use super::engine::{End, Guest, Stop};
+use super::nonos;
 use super::wasi::{self, Fault, Streams};
 use crate::capsule::CapsuleId;
 use crate::checkpoint::{self, Chain, Moment};
 use crate::domains::{HOST_LOG, RANDOM};
 use crate::execution::{Execution, Invocation, Status, TrapCode};
 use crate::host_call::{HostCall, HostCallSet};
+use crate::mesh_port::{Inbound, MeshPort};
 use crate::policy::Policy;
 
 /// Gas between two looks at the wall clock: some milliseconds.
@@ -19,6 +21,33 @@ const SLICE_GAS: u64 = 50_000_000;
 
 /// Gas per byte that a host call moves.
 pub(super) const GAS_PER_BYTE: u64 = 1;
+
+/// The mesh as far as one run has used it.
+pub(super) struct Mesh {
+    pub(super) port: Box<dyn MeshPort>,
+    /// A message that was received and not yet taken.
+    pub(super) pending: Option<Vec<u8>>,
+    bytes: u64,
+    messages: u32,
+    inbound: Vec<Inbound>,
+}
+
+impl Mesh {
+    fn new(port: Box<dyn MeshPort>) -> Self {
+        Self { port, pending: None, bytes: 0, messages: 0, inbound: Vec::new() }
+    }
+
+    /// Counts a message of some bytes; nothing if it is one too many.
+    pub(super) fn count(&mut self, policy: &Policy, bytes: u64) -> Option<()> {
+        self.bytes = self.bytes.checked_add(bytes).filter(|bytes| *bytes <= policy.mesh.bytes_max)?;
+        self.messages = self.messages.checked_add(1).filter(|count| *count <= policy.mesh.messages_max)?;
+        Some(())
+    }
+
+    pub(super) const fn bytes_left(&self, policy: &Policy) -> u64 {
+        policy.mesh.bytes_max.saturating_sub(self.bytes)
+    }
+}
 
 /// The host's side of one run: meter, checkpoints, host calls, limits.
 pub struct Session {
@@ -38,12 +67,19 @@ pub struct Session {
     calls: HostCallSet,
     host_log: Digest,
     peak_pages: u32,
+    pub(super) mesh: Mesh,
     started: Instant,
     ending: Option<Result<Status, Aborted>>,
 }
 
 impl Session {
-    pub(super) fn new(capsule_id: CapsuleId, entry: String, policy: Policy, invocation: Invocation) -> Self {
+    pub(super) fn new(
+        capsule_id: CapsuleId,
+        entry: String,
+        policy: Policy,
+        invocation: Invocation,
+        port: Box<dyn MeshPort>,
+    ) -> Self {
         let input_digest = invocation.digest();
         let genesis = checkpoint::genesis(&capsule_id, &policy, &invocation.nonce, &input_digest);
         let seed = Digest::of(RANDOM, &[capsule_id.as_bytes(), &invocation.nonce, input_digest.as_bytes()]);
@@ -60,6 +96,7 @@ impl Session {
             calls: HostCallSet::EMPTY,
             host_log: Digest::of(HOST_LOG, &[]),
             peak_pages: 0,
+            mesh: Mesh::new(port),
             started: now(),
             ending: None,
             policy,
@@ -119,7 +156,10 @@ impl Session {
         self.calls = self.calls.with(call);
         self.settle(guest)?;
         self.charge(call.base_gas(), guest)?;
-        let answer = wasi::call(self, call, args, guest);
+        let answer = match call.module() {
+            HostCall::NONOS_MODULE => nonos::call(self, call, args, guest),
+            _ => wasi::call(self, call, args, guest),
+        };
         let (code, errno) = match answer {
             Ok(errno) => (0u8, errno as u32),
             Err(Fault::Exit(code)) => (1, code),
@@ -183,6 +223,7 @@ impl Session {
             input_digest: self.input_digest,
             nonce: self.invocation.nonce,
             policy: self.policy,
+            inbound: self.mesh.inbound,
         };
         execution.exec_hash = execution.compute_hash();
         Ok(execution)
@@ -234,7 +275,14 @@ impl Session {
         guest.set_gas(i64::try_from(until - used).unwrap_or(i64::MAX));
     }
 
-    fn checkpoint(&mut self, guest: &mut dyn Guest) {
+    /// Keeps an answer of the mesh and commits to it.
+    pub(super) fn log_inbound(&mut self, answer: Inbound) {
+        let bytes = minicbor::to_vec(&answer).unwrap_or_default();
+        self.host_log = Digest::of(HOST_LOG, &[self.host_log.as_bytes(), &bytes]);
+        self.mesh.inbound.push(answer);
+    }
+
+    pub(super) fn checkpoint(&mut self, guest: &mut dyn Guest) {
         let mut globals = Vec::new();
         guest.globals(&mut globals);
         let depth = guest.depth();

@@ -5,18 +5,23 @@ use std::sync::{Arc, OnceLock};
 
 use wasmtime::{
     AsContextMut, Caller, Config, Engine, Extern, FuncType, Global, InstanceAllocationStrategy, InstancePre,
-    Linker, Memory, Module, PoolConcurrencyLimitError, PoolingAllocationConfig, ResourceLimiter, Store,
+    Linker, Memory, PoolConcurrencyLimitError, PoolingAllocationConfig, ResourceLimiter, Store,
     StoreContextMut, Strategy, Trap, Val, ValType,
 };
 
-use super::engine::{self, End, EngineError, Guest, Program, Stop};
+use nonos_capsule_aot::Artifact;
+
+use super::cache::{AotCache, ModuleKey};
+use super::compile::Compiler;
+use super::engine::{self, End, EngineError, Guest, Prepared, Program, Stop};
 use super::session::Session;
 use crate::execution::TrapCode;
 use crate::host_call::HostCall;
 use crate::instrument::{
-    DEPTH_EXPORT, GAS_EXPORT, MEMORY_EXPORT, Metered, START_EXPORT, TICK_MODULE, TICK_NAME,
+    self, DEPTH_EXPORT, GAS_EXPORT, MEMORY_EXPORT, Metered, START_EXPORT, TICK_MODULE, TICK_NAME,
 };
 use crate::policy::Policy;
+use crate::profile::Outline;
 
 /// Native stack of a run, in bytes: 128 for each slot that a policy can grant. A slot is a value,
 /// at most 16 bytes; the rest is room for what a compiler spills beside.
@@ -29,23 +34,33 @@ const POOLED_MEMORY_BYTES: usize = Policy::MAX_MEMORY_PAGES as usize * 65_536;
 pub(super) struct WasmtimeEngine {
     exact: Flavour,
     canonical: Flavour,
+    compiler: Compiler,
+    cache: Option<AotCache>,
 }
 
 /// One compiler setting: with or without canonical NaNs.
 struct Flavour {
+    is_canonical: bool,
     pooled: Option<Host>,
     fresh: Host,
+    compatibility: [u8; 32],
 }
 
 /// An engine and everything a module can import from it.
+#[derive(Clone)]
 struct Host {
     engine: Engine,
     linker: Linker<Instance>,
 }
 
 impl WasmtimeEngine {
-    pub(super) fn new(pool_slots: u32) -> Result<Self, EngineError> {
-        Ok(Self { exact: Flavour::new(pool_slots, false)?, canonical: Flavour::new(pool_slots, true)? })
+    pub(super) fn new(
+        pool_slots: u32,
+        compiler: Compiler,
+        cache: Option<AotCache>,
+    ) -> Result<Self, EngineError> {
+        let exact = Flavour::new(pool_slots, false)?;
+        Ok(Self { exact, canonical: Flavour::new(pool_slots, true)?, compiler, cache })
     }
 }
 
@@ -56,9 +71,36 @@ impl Flavour {
             0 => None,
             slots => Host::new(Some(slots), is_canonical).ok(),
         };
-        let fresh = Host::new(None, is_canonical).map_err(|error| EngineError(error.to_string()))?;
-        Ok(Self { pooled, fresh })
+        let fresh = Host::new(None, is_canonical).map_err(failed)?;
+        let compatibility = nonos_capsule_aot::compatibility(&fresh.engine);
+        Ok(Self { is_canonical, pooled, fresh, compatibility })
     }
+
+    /// A program of compiled code; both allocators take the same code.
+    fn program(&self, artifact: Artifact, globals: Vec<String>) -> Result<Arc<dyn Program>, EngineError> {
+        let pooled = self.pooled.as_ref().and_then(|host| host.prepare(&artifact).ok());
+        let program = Compiled {
+            // A module that does not fit a slot of the pool runs in fresh mappings.
+            fresh: match &pooled {
+                Some(_) => OnceLock::new(),
+                None => OnceLock::from(self.fresh.prepare(&artifact).map_err(failed)?),
+            },
+            pooled,
+            fallback: Fallback { host: self.fresh.clone(), artifact },
+            globals,
+        };
+        Ok(Arc::new(program))
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
+fn failed(error: wasmtime::Error) -> EngineError {
+    EngineError::Failed(format!("{error:#}"))
+}
+
+/// The engine of a compiling process: its code fits the engines of the same flavour.
+pub(super) fn compiler_engine(is_canonical: bool) -> wasmtime::Result<Engine> {
+    Engine::new(&config(None, is_canonical))
 }
 
 fn config(pool_slots: Option<u32>, is_canonical: bool) -> Config {
@@ -102,7 +144,7 @@ impl Host {
                 call.params().chars().map(|kind| if kind == 'I' { ValType::I64 } else { ValType::I32 });
             let has_result = call != HostCall::ProcExit;
             let ty = FuncType::new(&engine, params, has_result.then_some(ValType::I32));
-            linker.func_new(HostCall::WASI_MODULE, call.name(), ty, move |mut caller, params, results| {
+            linker.func_new(call.module(), call.name(), ty, move |mut caller, params, results| {
                 let args: Vec<u64> = params.iter().map(bits).collect();
                 let mut store = caller.as_context_mut();
                 let answer = with_session(&mut store, |session, guest| session.call(call, &args, guest))
@@ -116,8 +158,8 @@ impl Host {
         Ok(Self { engine, linker })
     }
 
-    fn prepare(&self, wasm: &[u8]) -> wasmtime::Result<InstancePre<Instance>> {
-        self.linker.instantiate_pre(&Module::new(&self.engine, wasm)?)
+    fn prepare(&self, artifact: &Artifact) -> wasmtime::Result<InstancePre<Instance>> {
+        self.linker.instantiate_pre(&artifact.load(&self.engine)?)
     }
 }
 
@@ -135,36 +177,42 @@ impl engine::Engine for WasmtimeEngine {
         "wasmtime 48 cranelift".to_owned()
     }
 
-    fn prepare(&self, module: &Metered) -> Result<Arc<dyn Program>, EngineError> {
+    fn prepare(&self, key: &ModuleKey, module: &Metered) -> Result<Prepared, EngineError> {
         let flavour = if module.has_floats() { &self.canonical } else { &self.exact };
-        let refused = |error: wasmtime::Error| EngineError(format!("{error:#}"));
-        let pooled = flavour.pooled.as_ref().and_then(|host| host.prepare(module.wasm()).ok());
-        let program = Compiled {
-            // A module that does not fit a slot of the pool runs in fresh mappings.
-            fresh: match &pooled {
-                Some(_) => OnceLock::new(),
-                None => OnceLock::from(flavour.fresh.prepare(module.wasm()).map_err(refused)?),
-            },
-            pooled,
-            fallback: Fallback { engine: flavour.fresh.engine.clone(), linker: flavour.fresh.linker.clone() },
-            wasm: module.wasm().to_vec(),
-            globals: module.global_exports().collect(),
-        };
-        Ok(Arc::new(program))
+        let engine = &flavour.fresh.engine;
+        let outline = module.facts.outline();
+        let mut artifact = self.compiler.compile(engine, flavour.is_canonical, module.wasm())?;
+        if let Some(cache) = &self.cache {
+            artifact = cache.keep(key, &flavour.compatibility, &outline, artifact);
+        }
+        let program = flavour.program(artifact, global_exports(&outline))?;
+        Ok(Prepared { outline: Arc::new(outline), program })
+    }
+
+    fn recall(&self, key: &ModuleKey) -> Option<Prepared> {
+        let cache = self.cache.as_ref()?;
+        [&self.exact, &self.canonical].into_iter().find_map(|flavour| {
+            let (outline, artifact) = cache.read(key, &flavour.compatibility)?;
+            let program = flavour.program(artifact, global_exports(&outline)).ok()?;
+            Some(Prepared { outline: Arc::new(outline), program })
+        })
     }
 }
 
-/// What a program needs to compile itself again when the pool is full.
+fn global_exports(outline: &Outline) -> Vec<String> {
+    outline.mutable_globals.iter().map(|index| instrument::global_export(*index)).collect()
+}
+
+/// What a program needs to be there once more when the pool is full.
 struct Fallback {
-    engine: Engine,
-    linker: Linker<Instance>,
+    host: Host,
+    artifact: Artifact,
 }
 
 struct Compiled {
     pooled: Option<InstancePre<Instance>>,
     fresh: OnceLock<InstancePre<Instance>>,
     fallback: Fallback,
-    wasm: Vec<u8>,
     globals: Vec<String>,
 }
 
@@ -173,8 +221,7 @@ impl Compiled {
         if let Some(fresh) = self.fresh.get() {
             return Ok(fresh);
         }
-        let module = Module::new(&self.fallback.engine, &self.wasm)?;
-        let fresh = self.fallback.linker.instantiate_pre(&module)?;
+        let fresh = self.fallback.host.prepare(&self.fallback.artifact)?;
         Ok(self.fresh.get_or_init(|| fresh))
     }
 
@@ -185,18 +232,20 @@ impl Compiled {
             let instance = pre.instantiate(&mut store);
             (store, instance)
         };
-        // The second compilation happens only when it is needed.
+        // The code is made executable a second time only when that is needed.
         let first = self.pooled.as_ref().map_or_else(|| self.fresh(), Ok);
         let (mut store, mut instance) = match first {
             Ok(pre) => attempt(pre, session),
-            Err(error) => return (Store::new(&self.fallback.engine, Instance::new(session)), Err(error)),
+            Err(error) => {
+                return (Store::new(&self.fallback.host.engine, Instance::new(session)), Err(error));
+            }
         };
         if instance.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>()) {
             let Some(session) = store.data_mut().session.take() else { return (store, Ok(())) };
             (store, instance) = match self.fresh() {
                 Ok(fresh) => attempt(fresh, session),
                 Err(error) => {
-                    return (Store::new(&self.fallback.engine, Instance::new(session)), Err(error));
+                    return (Store::new(&self.fallback.host.engine, Instance::new(session)), Err(error));
                 }
             };
         }

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what its helpers do")]
 
 mod attacks;
+mod compile;
 mod container;
 mod metering;
 mod properties;
 mod run;
+mod services;
 mod support;

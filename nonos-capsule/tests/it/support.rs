@@ -88,5 +88,6 @@ pub(crate) fn import(call: nonos_capsule::HostCall) -> String {
     let param = |kind| if kind == 'I' { "i64 " } else { "i32 " };
     let params: String = call.params().chars().map(param).collect();
     let result = if call == nonos_capsule::HostCall::ProcExit { "" } else { "(result i32)" };
-    format!(r#"(import "wasi_snapshot_preview1" "{call}" (func ${call} (param {params}) {result}))"#)
+    let module = call.module();
+    format!(r#"(import "{module}" "{call}" (func ${call} (param {params}) {result}))"#)
 }

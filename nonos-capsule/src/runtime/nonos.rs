@@ -1,0 +1,115 @@
+//! The imports `nonos_1`: what a node offers beyond WASI.
+
+use nonos_identity::{PublicKey, Signature, WideDigest};
+
+use super::engine::Guest;
+use super::guest::GuestMemory;
+use super::session::{GAS_PER_BYTE, Session};
+use super::wasi::{Answer, Args, Errno, Fault};
+use crate::checkpoint::WASM_PAGE_BYTES;
+use crate::host_call::HostCall;
+use crate::mesh_port::Inbound;
+
+/// Gas per byte of SHA3-512, which hashes 160 MB/s.
+const GAS_PER_HASHED_BYTE: u64 = 8;
+/// Gas per page of 64 KiB of a checkpoint that the guest asks for: comparing and hashing it.
+const GAS_PER_CHECKPOINT_PAGE: u64 = 160_000;
+
+pub(super) fn call(session: &mut Session, call: HostCall, args: &[u64], guest: &mut dyn Guest) -> Answer {
+    let args = Args(args);
+    match call {
+        HostCall::Sha3512 => sha3_512(session, &args, guest),
+        HostCall::Ed25519Verify => ed25519_verify(session, &args, guest),
+        HostCall::MeshSend => mesh_send(session, &args, guest),
+        HostCall::MeshReceive => mesh_receive(session, &args, guest),
+        HostCall::Checkpoint => {
+            let pages = guest.memory().len().div_ceil(WASM_PAGE_BYTES) as u64;
+            session.charge(pages.saturating_mul(GAS_PER_CHECKPOINT_PAGE), guest)?;
+            session.checkpoint(guest);
+            Ok(Errno::Success)
+        }
+        HostCall::GasLeft => {
+            let left = session.policy.gas_limit.saturating_sub(session.gas_used);
+            GuestMemory(guest.memory()).write_u64(args.u32(0), left)?;
+            Ok(Errno::Success)
+        }
+        _ => Ok(Errno::Notsup),
+    }
+}
+
+/// `(pointer, length, digest)`: 64 bytes are written.
+fn sha3_512(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest) -> Answer {
+    session.charge(u64::from(args.u32(1)).saturating_mul(GAS_PER_HASHED_BYTE), guest)?;
+    let mut memory = GuestMemory(guest.memory());
+    let digest = WideDigest::of_bytes(memory.slice(args.u32(0), args.u32(1))?);
+    memory.write(args.u32(2), digest.as_bytes())?;
+    Ok(Errno::Success)
+}
+
+/// `(key, message, length, signature)`: RFC 8032, strict, under the rule of the SDK for keys.
+fn ed25519_verify(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest) -> Answer {
+    session.charge(u64::from(args.u32(2)).saturating_mul(GAS_PER_HASHED_BYTE), guest)?;
+    let memory = GuestMemory(guest.memory());
+    let (key, signature) = (memory.array(args.u32(0))?, memory.array(args.u32(3))?);
+    let message = memory.slice(args.u32(1), args.u32(2))?;
+    let Ok(key) = PublicKey::admit(&key) else { return Ok(Errno::Inval) };
+    match key.verify_untagged(message, &Signature::from_bytes(signature)) {
+        Ok(()) => Ok(Errno::Success),
+        Err(_) => Ok(Errno::Acces),
+    }
+}
+
+/// `(service, length, message, length)`.
+fn mesh_send(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest) -> Answer {
+    let len = args.u32(3);
+    session.charge(u64::from(len).saturating_mul(GAS_PER_BYTE), guest)?;
+    let memory = GuestMemory(guest.memory());
+    let service = memory.slice(args.u32(0), args.u32(1))?;
+    let message = memory.slice(args.u32(2), len)?;
+    let Some(service) = session.policy.mesh.service(service).map(str::to_owned) else {
+        return Ok(Errno::Notcapable);
+    };
+    session.mesh.count(&session.policy, u64::from(len)).ok_or(Fault::Quota)?;
+    let answer = Inbound::of_send(session.mesh.port.send(&service, message));
+    Ok(record(session, answer))
+}
+
+/// `(buffer, capacity, length)`: a message that does not fit is kept, and its length is written.
+fn mesh_receive(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest) -> Answer {
+    if session.mesh.pending.is_none() {
+        let room = session.mesh.bytes_left(&session.policy);
+        let answer =
+            Inbound::of_receive(session.mesh.port.receive(usize::try_from(room).unwrap_or(usize::MAX)));
+        if let Inbound::Message(message) = &answer {
+            session.mesh.count(&session.policy, message.len() as u64).ok_or(Fault::Quota)?;
+            session.mesh.pending = Some(message.clone());
+        }
+        let errno = record(session, answer);
+        if errno != Errno::Success {
+            return Ok(errno);
+        }
+    }
+    let message = session.mesh.pending.take().unwrap_or_default();
+    let len = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    session.charge(u64::from(len).saturating_mul(GAS_PER_BYTE), guest)?;
+    let mut memory = GuestMemory(guest.memory());
+    memory.write_u32(args.u32(2), len)?;
+    if len > args.u32(1) {
+        session.mesh.pending = Some(message);
+        return Ok(Errno::Overflow);
+    }
+    memory.write(args.u32(0), &message)?;
+    Ok(Errno::Success)
+}
+
+/// Everything from outside enters the log, and with it the next checkpoint.
+fn record(session: &mut Session, answer: Inbound) -> Errno {
+    let errno = match &answer {
+        Inbound::Sent | Inbound::Message(_) => Errno::Success,
+        Inbound::Nothing => Errno::Again,
+        Inbound::Refused => Errno::Io,
+        Inbound::Unsupported => Errno::Notsup,
+    };
+    session.log_inbound(answer);
+    errno
+}
