@@ -20,7 +20,9 @@ pub(crate) mod engine;
 mod guest;
 pub(crate) mod session;
 mod wasi;
-mod wasmtime;
+#[cfg(feature = "wasmi")]
+pub(crate) mod wasmi;
+pub(crate) mod wasmtime;
 
 use self::engine::{Engine, EngineError, Program};
 use self::session::Session;
