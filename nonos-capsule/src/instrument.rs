@@ -2,26 +2,32 @@
 //!
 //! Every stretch of straight-line code subtracts its gas from a local; the local is written to
 //! the exported global `__nonos_gas` before calls and at the end of a function, and read back
-//! after. Loop heads, entries of functions that call or loop, bulk operations and `memory.grow`
-//! call the import `nonos.tick` when the local is below zero; the host answers by granting the
-//! next slice or by stopping the run. `__nonos_depth` holds the stack slots left; an entry that
-//! brings it below zero traps. Nothing depends on the engine, so gas, ticks and everything
-//! committed at them are the same wherever the module runs.
+//! after. Loop heads, entries of functions that call or are long, bulk operations and
+//! `memory.grow` call the import `nonos.tick` when the local is below zero; the host answers by
+//! granting the next slice or by stopping the run. `__nonos_depth` holds the stack slots left; an
+//! entry that brings it below zero traps. A function that calls nothing takes no slots unless its
+//! frame is large, and if it is straight-line code its callers pay for it. Nothing depends on the
+//! engine, so gas, ticks and everything committed at them are the same wherever the module runs.
+//!
+//! The custom section `metadata.code.branch_hint` tells engines that read it which of the added
+//! branches are rare; it changes the layout of code and no result.
 
 mod body;
+mod leaf;
 
 use wasm_encoder::reencode::{Reencode, utils};
 use wasm_encoder::{
-    CodeSection, ConstExpr, DataCountSection, DataSection, ElementSection, EntityType, ExportKind,
-    ExportSection, FunctionSection, GlobalSection, GlobalType, ImportSection, MemorySection, Module,
-    TableSection, TypeSection, ValType,
+    BranchHint, BranchHints, CodeSection, ConstExpr, DataCountSection, DataSection, ElementSection,
+    EntityType, ExportKind, ExportSection, Function, FunctionSection, GlobalSection, GlobalType,
+    ImportSection, MemorySection, Module, TableSection, TypeSection, ValType,
 };
 use wasmparser::{FunctionBody, Parser, Payload};
 
+pub(crate) use self::leaf::LEAF_SLOTS;
 use crate::profile::{self, Caps, Facts, ProfileError};
 
 /// Version of the transformation; it enters every checkpoint chain.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Number of the price table.
 pub const GAS_SCHEDULE: u16 = 1;
 /// Prefix of the exports that the transformation adds; a module that uses it is refused.
@@ -88,6 +94,15 @@ struct Added<'a> {
     tick: u32,
     gas: u32,
     depth: u32,
+    prepaid: Vec<Option<u64>>,
+}
+
+impl Added<'_> {
+    /// The gas that a caller of this function pays for it, if it does.
+    fn prepaid(&self, function_index: u32) -> Option<u64> {
+        let defined = function_index.checked_sub(self.tick)?;
+        self.prepaid.get(defined as usize).copied().flatten()
+    }
 }
 
 /// Shifts the indices of defined functions past the one import more.
@@ -119,13 +134,28 @@ struct Sections {
     exports: ExportSection,
     elements: ElementSection,
     data_count: Option<DataCountSection>,
+    hints: BranchHints,
     code: CodeSection,
     data: DataSection,
 }
 
+/// A function as emitted.
+struct Body {
+    function: Function,
+    /// Where in it the branches are that are hardly ever taken.
+    rare: Vec<u32>,
+}
+
+impl Body {
+    fn new(locals: Vec<(u32, ValType)>) -> Self {
+        Self { function: Function::new(locals), rare: Vec::new() }
+    }
+}
+
 fn transform(wasm: &[u8], facts: &Facts) -> Result<Vec<u8>, ProfileError> {
     let tick = facts.import_count();
-    let mut added = Added { facts, tick, gas: facts.global_count, depth: facts.global_count + 1 };
+    let prepaid = leaf::prepaid(wasm, facts)?;
+    let mut added = Added { facts, tick, gas: facts.global_count, depth: facts.global_count + 1, prepaid };
     let mut out = Sections::default();
     let mut bodies: Vec<FunctionBody<'_>> = Vec::new();
     let mut start = None;
@@ -169,8 +199,13 @@ fn transform(wasm: &[u8], facts: &Facts) -> Result<Vec<u8>, ProfileError> {
         out.exports.export(START_EXPORT, ExportKind::Func, start);
     }
     for (body, defined) in bodies.iter().zip(0..) {
-        let function = body::transform(&mut added, &mut out.types, body, defined)?;
-        out.code.function(&function);
+        let body = body::transform(&mut added, &mut out.types, body, defined)?;
+        out.code.function(&body.function);
+        if !body.rare.is_empty() {
+            let hint = |at| BranchHint { branch_func_offset: at, branch_hint_value: 0 };
+            let rare = body.rare.iter().copied().map(hint);
+            out.hints.function_hints(tick + 1 + defined, rare);
+        }
     }
     Ok(out.finish())
 }
@@ -183,6 +218,9 @@ impl Sections {
         module.section(&self.exports).section(&self.elements);
         if let Some(data_count) = &self.data_count {
             module.section(data_count);
+        }
+        if !self.hints.is_empty() {
+            module.section(&self.hints);
         }
         module.section(&self.code).section(&self.data);
         module.finish()

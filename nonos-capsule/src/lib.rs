@@ -51,6 +51,8 @@ pub use crate::runtime::cache::{AotCache, ModuleKey};
 pub use crate::runtime::compile::{CompileError, CompileLimits, Compiler, compile_worker};
 pub use crate::runtime::engine::{End, Engine, EngineError, Guest, Prepared, Program, Stop};
 pub use crate::runtime::session::Session;
+#[cfg(feature = "wasmi")]
+pub use crate::runtime::wasmi::WasmiEngine;
 pub use crate::runtime::{Aborted, Config, LoadError, Loaded, ReplayError, RunError, Runtime, replay};
 pub use crate::signature::{
     AssembleError, CheckSigned, PackError, SignError, SignaturePolicy, SignatureRecord, SignerRole,

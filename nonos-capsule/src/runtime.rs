@@ -24,7 +24,9 @@ mod guest;
 mod nonos;
 pub(crate) mod session;
 mod wasi;
-mod wasmtime;
+#[cfg(feature = "wasmi")]
+pub(crate) mod wasmi;
+pub(crate) mod wasmtime;
 
 use self::cache::{AotCache, ModuleKey};
 use self::compile::Compiler;
