@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! cp_0      = H(genesis, capsule_id, policy digest, nonce, input digest, instrument version)
-//! cp_k      = H(checkpoint, cp_{k-1}, k, gas used, memory pages, memory root, H(globals), stack slots, host log)
+//! cp_k      = H(checkpoint, cp_{k-1}, k, gas used, memory pages, memory root, H(globals), stack slots, host log,
+//!               file system root, or nothing without files)
 //! exec_hash = H(execution, cp_last, status, output digest, stderr digest, gas used, peak pages, host calls, count)
 //! ```
 //! `H` is SHA3-512 over length-prefixed fields under a domain. Memory is committed in logical
@@ -33,6 +34,8 @@ pub(crate) struct Moment<'a> {
     pub(crate) globals: &'a [u8],
     pub(crate) depth: i32,
     pub(crate) host_log: Digest,
+    /// `None` if the run has no file system.
+    pub(crate) files: Option<Leaf>,
 }
 
 /// The chain so far, and what it needs to hash only the pages that changed.
@@ -69,6 +72,7 @@ impl Chain {
                 WideDigest::of(GLOBALS, &[moment.globals]).as_bytes(),
                 &moment.depth.to_le_bytes(),
                 moment.host_log.as_bytes(),
+                moment.files.as_ref().map_or(&[][..], |root| root),
             ],
         );
         self.links.push(link);
