@@ -17,6 +17,7 @@ use nonos_identity::{Digest, WideDigest};
 use crate::capsule::CapsuleId;
 use crate::domains::{CHECKPOINT, EXECUTION, GENESIS, GLOBALS, MEMORY};
 use crate::execution::{Execution, Status};
+use crate::fs;
 use crate::instrument;
 use crate::policy::Policy;
 
@@ -35,7 +36,7 @@ pub(crate) struct Moment<'a> {
     pub(crate) depth: i32,
     pub(crate) host_log: Digest,
     /// `None` if the run has no file system.
-    pub(crate) files: Option<Leaf>,
+    pub(crate) files: Option<fs::Leaf>,
 }
 
 /// The chain so far, and what it needs to hash only the pages that changed.

@@ -50,7 +50,8 @@ impl Invocation {
     pub const MAX_INPUT_BYTES: usize = 64 << 20;
     /// Most bytes over arguments and environment.
     pub const MAX_ARGS_BYTES: usize = 64 * 1_024;
-    /// Most preopened directories; each is mounted before the run begins.
+    /// Most preopened directories; each is mounted before the run begins. What is in all of them
+    /// together counts against [`Image::MAX_ENTRIES`].
     pub const MAX_PREOPENS: usize = 16;
 
     /// An invocation without input, arguments, environment and files.
@@ -76,8 +77,9 @@ impl Invocation {
         {
             return Err(RunError::Invocation("a NUL byte in a string, or an equals sign in a name"));
         }
-        if self.preopens.len() > Self::MAX_PREOPENS {
-            return Err(RunError::Invocation("too many preopened directories"));
+        let entries: usize = self.preopens.iter().map(|preopen| preopen.image.entry_count()).sum();
+        if self.preopens.len() > Self::MAX_PREOPENS || entries > Image::MAX_ENTRIES {
+            return Err(RunError::Invocation("too many preopened directories, or too much in them"));
         }
         let paths = self.preopens.iter().map(|preopen| &preopen.path);
         let unique: BTreeSet<_> = paths.clone().collect();

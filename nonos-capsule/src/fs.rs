@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+#[cfg(any(test, feature = "testing"))]
+mod check;
 mod commit;
 mod content;
 mod directory;

@@ -10,6 +10,7 @@ use wasmparser::ValType;
 
 use crate::capsule::{Capsule, CapsuleId};
 use crate::execution::{Execution, Invocation};
+use crate::fs::Image;
 use crate::host_call::HostCall;
 use crate::instrument::{self, Metered};
 use crate::policy::{Policy, PolicyError};
@@ -19,7 +20,7 @@ use crate::store::{NonceError, NonceStore, StoreError};
 pub(crate) mod engine;
 mod guest;
 pub(crate) mod session;
-mod wasi;
+pub(crate) mod wasi;
 mod wasmtime;
 
 use self::engine::{Engine, EngineError, Program};
@@ -246,16 +247,40 @@ impl Loaded {
     /// # Errors
     /// [`RunError`]: the nonce is spent, the store failed, or the host gave up.
     pub fn run(&self, invocation: &Invocation, nonces: &dyn NonceStore) -> Result<Execution, RunError> {
+        self.consume(invocation, nonces)?;
+        Ok(self.execute(invocation)?)
+    }
+
+    /// As [`Self::run`], and gives back what is in each preopened directory at the end, in the
+    /// order of [`Invocation::preopens`]. The last checkpoint commits to it.
+    ///
+    /// # Errors
+    /// [`RunError`]: the nonce is spent, the store failed, or the host gave up.
+    pub fn run_with_files(
+        &self,
+        invocation: &Invocation,
+        nonces: &dyn NonceStore,
+    ) -> Result<(Execution, Vec<Image>), RunError> {
+        self.consume(invocation, nonces)?;
+        let session = self.session(invocation)?;
+        let images = session.images();
+        Ok((session.into_execution()?, images))
+    }
+
+    fn consume(&self, invocation: &Invocation, nonces: &dyn NonceStore) -> Result<(), RunError> {
         invocation.check()?;
         nonces.consume(&invocation.nonce_key(&self.capsule_id)).map_err(|error| match error {
             NonceError::Used => RunError::NonceUsed,
             NonceError::Store(error) => RunError::Store(error),
-        })?;
-        Ok(self.execute(invocation)?)
+        })
+    }
+
+    fn execute(&self, invocation: &Invocation) -> Result<Execution, Aborted> {
+        self.session(invocation)?.into_execution()
     }
 
     /// Runs on a thread of its own, whose stack is as large as the deepest policy needs.
-    fn execute(&self, invocation: &Invocation) -> Result<Execution, Aborted> {
+    fn session(&self, invocation: &Invocation) -> Result<Box<Session>, Aborted> {
         let session = Box::new(Session::new(
             self.capsule_id,
             self.entry.clone(),
@@ -263,14 +288,13 @@ impl Loaded {
             invocation.clone(),
         ));
         let program = Arc::clone(&self.program);
-        let session = thread::Builder::new()
+        thread::Builder::new()
             .name("capsule".to_owned())
             .stack_size(THREAD_STACK_BYTES)
             .spawn(move || program.run(session))
             .map_err(|error| Aborted::Host(format!("no thread: {error}")))?
             .join()
-            .map_err(|_| Aborted::Host("engine panicked".to_owned()))?;
-        session.into_execution()
+            .map_err(|_| Aborted::Host("engine panicked".to_owned()))
     }
 }
 

@@ -133,6 +133,12 @@ impl Image {
         self.0.bytes
     }
 
+    /// Number of files, directories and links.
+    #[must_use]
+    pub fn entry_count(&self) -> usize {
+        self.0.entries.len()
+    }
+
     /// The content of a file.
     #[must_use]
     pub fn read(&self, path: &str) -> Option<&[u8]> {

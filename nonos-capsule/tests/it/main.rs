@@ -7,3 +7,5 @@ mod metering;
 mod properties;
 mod run;
 mod support;
+mod wasi;
+mod wasi_corpus;

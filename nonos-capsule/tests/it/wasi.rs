@@ -1,0 +1,1 @@
+//! Files of a run: what the guest sees, what is committed to, what comes back.
