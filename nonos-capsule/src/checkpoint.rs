@@ -183,6 +183,18 @@ mod tests {
     }
 
     #[test]
+    fn a_link_commits_to_the_files() {
+        let link = |files| {
+            let mut chain = fresh();
+            let host_log = Digest::of_bytes(&[]);
+            chain.push(&[], &Moment { gas_used: 1, globals: &[], depth: 0, host_log, files });
+            *chain.into_links().last().unwrap()
+        };
+        assert_ne!(link(None), link(Some([0; 32])));
+        assert_ne!(link(Some([1; 32])), link(Some([0; 32])));
+    }
+
+    #[test]
     fn every_byte_and_the_size_count() {
         let memory = vec![0; WASM_PAGE_BYTES];
         let zero = root(&mut fresh(), &memory);

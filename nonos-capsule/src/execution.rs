@@ -57,8 +57,16 @@ impl Invocation {
     /// An invocation without input, arguments, environment and files.
     #[must_use]
     pub const fn new(caller: NodeId, nonce: [u8; 32], clock: Timestamp, network: NetworkId) -> Self {
-        let (input, args, env, preopens) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { caller, nonce, input, args, env, clock, network, preopens }
+        Self {
+            caller,
+            nonce,
+            input: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            clock,
+            network,
+            preopens: Vec::new(),
+        }
     }
 
     /// Checks the limits, and that no string would end early in the guest.

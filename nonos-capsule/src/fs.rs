@@ -16,11 +16,11 @@ mod path;
 mod tree;
 
 use self::commit::Commit;
+pub(crate) use self::commit::Leaf;
 use self::content::Content;
 use self::directory::Directory;
-pub use self::image::{Image, ImageError};
-pub(crate) use self::commit::Leaf;
 pub(crate) use self::directory::{COOKIE_PARENT, COOKIE_SELF};
+pub use self::image::{Image, ImageError};
 pub(crate) use self::path::MAX_PATH_BYTES;
 pub(crate) use self::tree::Open;
 
@@ -151,8 +151,8 @@ impl FileSystem {
         Self { inodes, next: 1, quota, used: Usage::default(), bytes: 0, commit }
     }
 
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) const fn used(&self) -> Usage {
+    #[cfg(test)]
+    const fn used(&self) -> Usage {
         self.used
     }
 

@@ -147,9 +147,7 @@ mod tests {
         directory.remove("d").unwrap();
         directory.insert("a".into(), 1, true);
         directory.insert("e".into(), 1, true);
-        // Behind the removed entry comes what was created behind it, then the old ones.
-        let (third, name, _) = directory.after(second).unwrap();
-        assert_eq!(name, "e");
-        assert_eq!(directory.after(third).unwrap().1, "f");
+        // What was there and still is comes next; what was created meanwhile may or may not.
+        assert_eq!(directory.after(second).unwrap().1, "f");
     }
 }

@@ -339,8 +339,12 @@ mod tests {
         assert_eq!(image.paths().collect::<Vec<_>>(), ["a", "a/b", "a/c"]);
         assert_eq!(image.read("a/c"), Some(&b"2"[..]));
         assert_eq!((image.read("a"), image.bytes()), (None, 2));
-        let others =
-            [&[("a/b", "1")][..], &[("a/b", "1"), ("a/c", "3")], &[("a/b", "2"), ("a/c", "1")], &[("ab", "1")]];
+        let others = [
+            &[("a/b", "1")][..],
+            &[("a/b", "1"), ("a/c", "3")],
+            &[("a/b", "2"), ("a/c", "1")],
+            &[("ab", "1")],
+        ];
         for other in others {
             assert_ne!(image, files(other).unwrap());
         }

@@ -105,7 +105,9 @@ impl FileSystem {
                         ahead.push_front(name);
                     }
                 }
-                _ if is_last => return Ok(Place { directory, name: Some(name), found: Some(found), has_slash }),
+                _ if is_last => {
+                    return Ok(Place { directory, name: Some(name), found: Some(found), has_slash });
+                }
                 Kind::Directory(_) => {
                     came_from.push(directory);
                     directory = found;

@@ -48,8 +48,10 @@ impl FileSystem {
                 directories.insert(path, self.next);
             }
             let ino = self.add(kind, 0, now_ns);
-            if let (Some(inode), Ok(directory)) = (self.inodes.get_mut(&ino), self.directory_mut(parent)) {
+            if let Some(inode) = self.inodes.get_mut(&ino) {
                 inode.links = 1;
+            }
+            if let Ok(directory) = self.directory_mut(parent) {
                 directory.insert(name.into(), ino, false);
             }
         }
@@ -250,8 +252,7 @@ impl FileSystem {
             Ok(self.directory(directory)?.find(name).is_some_and(|entry| entry.is_own))
         };
         // What is there goes first; an entry of an image frees nothing.
-        let is_covered = frees(old_parent, &old_name)?
-            || replaced.is_some() && frees(new_parent, &new_name)?;
+        let is_covered = frees(old_parent, &old_name)? || replaced.is_some() && frees(new_parent, &new_name)?;
         if !is_covered {
             self.check_quota(0)?;
         }
@@ -303,8 +304,8 @@ impl FileSystem {
 
     /// Checks that one entry more and some bytes fit.
     fn check_quota(&self, bytes: u64) -> Result<(), FsError> {
-        let has_room = self.used.files < self.quota.files
-            && bytes <= self.quota.bytes.saturating_sub(self.used.bytes);
+        let has_room =
+            self.used.files < self.quota.files && bytes <= self.quota.bytes.saturating_sub(self.used.bytes);
         if has_room { Ok(()) } else { Err(FsError::NoSpace) }
     }
 

@@ -24,7 +24,7 @@ mod poll;
 mod rights;
 mod strings;
 
-use self::descriptor::{Descriptor, Table, Target};
+use self::descriptor::{Descriptor, Table};
 use self::rights::Rights;
 
 /// Errors of WASI preview 1 by their numbers.

@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nonos_capsule::testing::MemoryNonceStore;
 use nonos_capsule::{
@@ -120,7 +119,10 @@ pub(crate) fn testsuite(runtime: &Runtime) {
             sidecar.judge(&execution)
         });
         let name = module.file_stem().unwrap().to_str().unwrap();
-        println!("{name:40} {}", result.as_ref().map_or_else(|error| format!("FAIL: {error}"), |()| "ok".into()));
+        println!(
+            "{name:40} {}",
+            result.as_ref().map_or_else(|error| format!("FAIL: {error}"), |()| "ok".into())
+        );
         passed += u32::from(result.is_ok());
     }
     println!("{passed} of {} with {runtime:?}", modules.len());
@@ -203,7 +205,10 @@ fn interpreters_php() {
     let image = Image::from_files([("main.php", script.as_bytes())]).unwrap();
     let output = interpret("php-cgi-8.2.0.wasm", &["php", "-q", "/main.php"], &[], image);
     println!("{output}");
-    assert!(output.contains(r#""v":"8.2.0","n":"kept","s":[".","..","main.php","n"],"sum":500500"#), "{output}");
+    assert!(
+        output.contains(r#""v":"8.2.0","n":"kept","s":[".","..","main.php","n"],"sum":500500"#),
+        "{output}"
+    );
 }
 
 #[test]

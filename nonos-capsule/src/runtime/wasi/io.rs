@@ -185,9 +185,7 @@ fn write_file(
     }
     let written = u32::try_from(wanted).map_err(|_| Errno::Inval)?;
     charge_bytes(session, wanted, guest)?;
-    on_files(session, guest, |files, now_ns, work| {
-        files.prepare_write(ino, offset, wanted, now_ns, work)
-    })?;
+    on_files(session, guest, |files, now_ns, work| files.prepare_write(ino, offset, wanted, now_ns, work))?;
     let memory = GuestMemory(guest.memory());
     let mut at = offset;
     for index in 0..vectors.count {
