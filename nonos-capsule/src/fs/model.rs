@@ -289,7 +289,8 @@ fn every_change_moves_the_root() {
     let (mut files, root, mut work) = fresh();
     let mut roots = vec![files.root()];
     let file = files.find(root, "a/file", false, &mut work).unwrap().ino;
-    let changes: [&dyn Fn(&mut FileSystem, &mut Work); 8] = [
+    type Change<'a> = &'a dyn Fn(&mut FileSystem, &mut Work);
+    let changes: [Change<'_>; 8] = [
         &|files, work| files.prepare_write(file, 0, 1, 1, work).map(|()| files.write(file, 0, b"x")).unwrap(),
         &|files, work| files.resize(file, 9_000, 1, work).unwrap(),
         &|files, work| files.symlink("a", root, "link", 1, work).unwrap(),

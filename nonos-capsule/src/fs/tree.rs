@@ -298,6 +298,7 @@ impl FileSystem {
     fn new_name(&self, place: &Place<'_>) -> Result<Arc<str>, FsError> {
         match (place.name, place.found) {
             (Some(name), None) => self.check_linked(place.directory).map(|()| name.into()),
+            (_, Some(ino)) if place.has_slash && self.directory(ino).is_err() => Err(FsError::NotDirectory),
             _ => Err(FsError::Exists),
         }
     }
