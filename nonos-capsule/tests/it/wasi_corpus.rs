@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use nonos_capsule::testing::MemoryNonceStore;
 use nonos_capsule::{
-    Caps, Config, Execution, HostCallSet, Image, Invocation, Loaded, Policy, Preopen, Runtime, Status, replay,
+    Execution, HostCallSet, Image, Invocation, Loaded, Policy, Preopen, Runtime, Status, replay,
 };
 
-use crate::support::{invocation, signed, verified};
+use crate::support::{invocation, runtime, signed, verified};
 
 fn corpus(part: &str) -> PathBuf {
     let folder = std::env::var_os("NONOS_CORPUS").expect("NONOS_CORPUS names the folder of the corpora");
@@ -141,21 +141,7 @@ pub(crate) fn testsuite(runtime: &Runtime) {
 #[test]
 #[ignore = "needs wasi-testsuite in NONOS_CORPUS"]
 fn wasi_testsuite() {
-    testsuite(&Runtime::new(Config::default()).unwrap());
-}
-
-/// The caps of a runtime that takes whole interpreters.
-fn runtime_for_interpreters() -> Runtime {
-    let caps = Caps {
-        functions_max: 60_000,
-        body_bytes_max: 2 << 20,
-        locals_max: 20_000,
-        nesting_max: 4_096,
-        code_bytes_max: 64 << 20,
-        entries_max: 60_000,
-        ..Caps::default()
-    };
-    Runtime::new(Config { caps, ..Config::default() }).unwrap()
+    testsuite(&runtime());
 }
 
 fn unzipped(path: &Path) -> Vec<u8> {
@@ -165,8 +151,8 @@ fn unzipped(path: &Path) -> Vec<u8> {
 }
 
 /// Runs a script twice, replays it, and gives back what it wrote.
-fn interpret(module: &str, args: &[&str], env: &[(&str, &str)], image: Image) -> String {
-    let loaded = load(&runtime_for_interpreters(), &fs::read(corpus("runno").join(module)).unwrap()).unwrap();
+fn interpret(runtime: &Runtime, module: &str, args: &[&str], env: &[(&str, &str)], image: Image) -> String {
+    let loaded = load(runtime, &fs::read(corpus("runno").join(module)).unwrap()).unwrap();
     let mut invocation = invocation(b"");
     invocation.args = args.iter().map(|arg| (*arg).to_owned()).collect();
     invocation.env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -190,6 +176,10 @@ fn interpret(module: &str, args: &[&str], env: &[(&str, &str)], image: Image) ->
 #[test]
 #[ignore = "needs runno/python-3.11.3 in NONOS_CORPUS"]
 fn interpreters_python() {
+    python(&runtime());
+}
+
+fn python(runtime: &Runtime) {
     let library = unzipped(&corpus("runno/python-3.11.3.tar.gz"));
     let script = "import json, sys, os, hashlib, random, time, tempfile\n\
         open('/note.txt', 'w').write('kept')\n\
@@ -197,10 +187,13 @@ fn interpreters_python() {
         print(json.dumps({'version': sys.version_info[:2], 'files': sorted(os.listdir('/')),\n\
             'note': open('/d/note').read(), 'sha': hashlib.sha256(b'x').hexdigest()[:8],\n\
             'time': int(time.time()), 'sum': sum(range(100000))}))\n";
-    let output =
-        interpret("python-3.11.3.wasm", &["python", "-c", script], &[("PYTHONHOME", "/usr/local")], {
-            Image::from_tar(&library).unwrap()
-        });
+    let output = interpret(
+        runtime,
+        "python-3.11.3.wasm",
+        &["python", "-c", script],
+        &[("PYTHONHOME", "/usr/local")],
+        Image::from_tar(&library).unwrap(),
+    );
     println!("{output}");
     assert!(output.contains(r#""version": [3, 11]"#) && output.contains(r#""note": "kept""#), "{output}");
     assert!(output.contains(r#""files": ["d", "usr"]"#) && output.contains("4999950000"), "{output}");
@@ -209,10 +202,14 @@ fn interpreters_python() {
 #[test]
 #[ignore = "needs runno/php-cgi-8.2.0 in NONOS_CORPUS"]
 fn interpreters_php() {
+    php(&runtime());
+}
+
+fn php(runtime: &Runtime) {
     let script = "<?php file_put_contents('/n', 'kept'); echo json_encode(['v' => PHP_VERSION, \
         'n' => file_get_contents('/n'), 's' => scandir('/'), 'sum' => array_sum(range(1, 1000))]), \"\\n\";";
     let image = Image::from_files([("main.php", script.as_bytes())]).unwrap();
-    let output = interpret("php-cgi-8.2.0.wasm", &["php", "-q", "/main.php"], &[], image);
+    let output = interpret(runtime, "php-cgi-8.2.0.wasm", &["php", "-q", "/main.php"], &[], image);
     println!("{output}");
     assert!(
         output.contains(r#""v":"8.2.0","n":"kept","s":[".","..","main.php","n"],"sum":500500"#),
@@ -223,8 +220,12 @@ fn interpreters_php() {
 #[test]
 #[ignore = "needs runno/ruby-3.2.0 in NONOS_CORPUS"]
 fn interpreters_ruby() {
+    ruby(&runtime());
+}
+
+fn ruby(runtime: &Runtime) {
     let script = "File.write('/n', 'kept'); puts [RUBY_VERSION, File.read('/n'), Dir.children('/').sort, (1..1000).sum].inspect";
-    let output = interpret("ruby-3.2.0.wasm", &["ruby", "-e", script], &[], Image::default());
+    let output = interpret(runtime, "ruby-3.2.0.wasm", &["ruby", "-e", script], &[], Image::default());
     println!("{output}");
     assert!(output.contains(r#"["3.2.0", "kept", ["n"], 500500]"#), "{output}");
 }
