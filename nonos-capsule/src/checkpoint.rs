@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! cp_0      = H(genesis, capsule_id, policy digest, nonce, input digest, instrument version)
-//! cp_k      = H(checkpoint, cp_{k-1}, k, gas used, memory pages, memory root, H(globals), stack slots, host log)
+//! cp_k      = H(checkpoint, cp_{k-1}, k, gas used, memory pages, memory root, H(globals), stack slots, host log,
+//!               file system root, or nothing without files)
 //! exec_hash = H(execution, cp_last, status, output digest, stderr digest, gas used, peak pages, host calls, count)
 //! ```
 //! `H` is SHA3-512 over length-prefixed fields under a domain. Memory is committed in logical
@@ -16,6 +17,7 @@ use nonos_identity::{Digest, WideDigest};
 use crate::capsule::CapsuleId;
 use crate::domains::{CHECKPOINT, EXECUTION, GENESIS, GLOBALS, MEMORY};
 use crate::execution::{Execution, Status};
+use crate::fs;
 use crate::instrument;
 use crate::policy::Policy;
 
@@ -33,6 +35,8 @@ pub(crate) struct Moment<'a> {
     pub(crate) globals: &'a [u8],
     pub(crate) depth: i32,
     pub(crate) host_log: Digest,
+    /// `None` if the run has no file system.
+    pub(crate) files: Option<fs::Leaf>,
 }
 
 /// The chain so far, and what it needs to hash only the pages that changed.
@@ -69,6 +73,7 @@ impl Chain {
                 WideDigest::of(GLOBALS, &[moment.globals]).as_bytes(),
                 &moment.depth.to_le_bytes(),
                 moment.host_log.as_bytes(),
+                moment.files.as_ref().map_or(&[][..], |root| root),
             ],
         );
         self.links.push(link);
@@ -176,6 +181,18 @@ mod tests {
         // A byte that went back is seen as well.
         memory[5] ^= 1;
         assert_eq!(root(&mut chain, &memory), root(&mut fresh(), &memory));
+    }
+
+    #[test]
+    fn a_link_commits_to_the_files() {
+        let link = |files| {
+            let mut chain = fresh();
+            let host_log = Digest::of_bytes(&[]);
+            chain.push(&[], &Moment { gas_used: 1, globals: &[], depth: 0, host_log, files });
+            *chain.into_links().last().unwrap()
+        };
+        assert_ne!(link(None), link(Some([0; 32])));
+        assert_ne!(link(Some([1; 32])), link(Some([0; 32])));
     }
 
     #[test]

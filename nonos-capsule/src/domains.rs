@@ -28,6 +28,10 @@ pub const HOST_LOG: Domain = Domain::new("nonos/capsule/host-log/v1");
 pub const GLOBALS: Domain = Domain::new("nonos/capsule/globals/v1");
 /// Leaf and node of the tree over memory pages.
 pub const MEMORY: Domain = Domain::new("nonos/capsule/memory/v1");
+/// Pages, files, inodes and root of a run's file system.
+pub const FILES: Domain = Domain::new("nonos/capsule/files/v1");
+/// Digest over what an image of files holds.
+pub const IMAGE: Domain = Domain::new("nonos/capsule/image/v1");
 /// First link of the checkpoint chain.
 pub const GENESIS: Domain = Domain::new("nonos/capsule/genesis/v1");
 /// A later link of the checkpoint chain.
@@ -52,6 +56,8 @@ pub const ALL: &[Domain] = &[
     HOST_LOG,
     GLOBALS,
     MEMORY,
+    FILES,
+    IMAGE,
     GENESIS,
     CHECKPOINT,
     AOT_KEY,

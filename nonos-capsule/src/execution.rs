@@ -1,4 +1,5 @@
 use core::fmt;
+use std::collections::BTreeSet;
 
 use minicbor::{Decode, Encode};
 use nonos_identity::wire::Wire;
@@ -7,6 +8,7 @@ use serde::Serialize;
 
 use crate::capsule::CapsuleId;
 use crate::domains::{INVOCATION, NONCE};
+use crate::fs::{Image, MAX_PATH_BYTES};
 use crate::host_call::{HostCall, HostCallSet};
 use crate::mesh_port::Inbound;
 use crate::policy::Policy;
@@ -30,6 +32,18 @@ pub struct Invocation {
     pub clock: Timestamp,
     /// The network the run belongs to.
     pub network: NetworkId,
+    /// Directories that the guest finds open, from descriptor 3 on. Without one it has no files.
+    pub preopens: Vec<Preopen>,
+}
+
+/// A directory of the guest's that starts with the content of an image. What the guest changes
+/// there is its own and ends with the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preopen {
+    /// Where the guest finds it, for instance `/` or `/lib`; without a NUL byte.
+    pub path: String,
+    /// What is in it at the start.
+    pub image: Image,
 }
 
 impl Invocation {
@@ -37,11 +51,23 @@ impl Invocation {
     pub const MAX_INPUT_BYTES: usize = 64 << 20;
     /// Most bytes over arguments and environment.
     pub const MAX_ARGS_BYTES: usize = 64 * 1_024;
+    /// Most preopened directories; each is mounted before the run begins. What is in all of them
+    /// together counts against [`Image::MAX_ENTRIES`].
+    pub const MAX_PREOPENS: usize = 16;
 
-    /// An invocation without input, arguments and environment.
+    /// An invocation without input, arguments, environment and files.
     #[must_use]
     pub const fn new(caller: NodeId, nonce: [u8; 32], clock: Timestamp, network: NetworkId) -> Self {
-        Self { caller, nonce, input: Vec::new(), args: Vec::new(), env: Vec::new(), clock, network }
+        Self {
+            caller,
+            nonce,
+            input: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            clock,
+            network,
+            preopens: Vec::new(),
+        }
     }
 
     /// Checks the limits, and that no string would end early in the guest.
@@ -60,11 +86,22 @@ impl Invocation {
         {
             return Err(RunError::Invocation("a NUL byte in a string, or an equals sign in a name"));
         }
+        let entries: usize = self.preopens.iter().map(|preopen| preopen.image.entry_count()).sum();
+        if self.preopens.len() > Self::MAX_PREOPENS || entries > Image::MAX_ENTRIES {
+            return Err(RunError::Invocation("too many preopened directories, or too much in them"));
+        }
+        let paths = self.preopens.iter().map(|preopen| &preopen.path);
+        let unique: BTreeSet<_> = paths.clone().collect();
+        if unique.len() < self.preopens.len()
+            || paths.clone().any(|path| path.is_empty() || path.len() > MAX_PATH_BYTES || path.contains('\0'))
+        {
+            return Err(RunError::Invocation("preopened directories need paths of their own, without NUL"));
+        }
         Ok(())
     }
 
-    /// Digest of everything but the nonce: caller, network, clock, arguments, environment and
-    /// standard input.
+    /// Digest of everything but the nonce: caller, network, clock, arguments, environment,
+    /// standard input, and path and digest of each preopened image.
     #[must_use]
     pub fn digest(&self) -> WideDigest {
         let clock = self.clock.as_secs().to_le_bytes();
@@ -73,6 +110,10 @@ impl Invocation {
         fields.extend(self.args.iter().map(String::as_bytes));
         fields.extend(self.env.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
         fields.push(&self.input);
+        let images: Vec<WideDigest> = self.preopens.iter().map(|preopen| preopen.image.digest()).collect();
+        for (preopen, image) in self.preopens.iter().zip(&images) {
+            fields.extend([preopen.path.as_bytes(), image.as_bytes()]);
+        }
         WideDigest::of(INVOCATION, &fields)
     }
 

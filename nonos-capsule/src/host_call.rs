@@ -38,7 +38,7 @@ macro_rules! host_calls {
                 }
             }
 
-            /// The gas of one call, before the charge per byte moved.
+            /// The gas of one call, before the charge per byte moved and per step of its work.
             #[must_use]
             pub const fn base_gas(self) -> u64 {
                 match self {
@@ -71,22 +71,22 @@ host_calls! {
     18 FdPrestatDirName "fd_prestat_dir_name" "iii" 200,
     19 FdPwrite "fd_pwrite" "iiiIi" 200,
     20 FdRead "fd_read" "iiii" 400,
-    21 FdReaddir "fd_readdir" "iiiIi" 200,
+    21 FdReaddir "fd_readdir" "iiiIi" 800,
     22 FdRenumber "fd_renumber" "ii" 200,
     23 FdSeek "fd_seek" "iIii" 200,
     24 FdSync "fd_sync" "i" 200,
     25 FdTell "fd_tell" "ii" 200,
     26 FdWrite "fd_write" "iiii" 400,
-    27 PathCreateDirectory "path_create_directory" "iii" 200,
-    28 PathFilestatGet "path_filestat_get" "iiiii" 200,
-    29 PathFilestatSetTimes "path_filestat_set_times" "iiiiIIi" 200,
-    30 PathLink "path_link" "iiiiiii" 200,
-    31 PathOpen "path_open" "iiiiiIIii" 200,
-    32 PathReadlink "path_readlink" "iiiiii" 200,
-    33 PathRemoveDirectory "path_remove_directory" "iii" 200,
-    34 PathRename "path_rename" "iiiiii" 200,
-    35 PathSymlink "path_symlink" "iiiii" 200,
-    36 PathUnlinkFile "path_unlink_file" "iii" 200,
+    27 PathCreateDirectory "path_create_directory" "iii" 800,
+    28 PathFilestatGet "path_filestat_get" "iiiii" 800,
+    29 PathFilestatSetTimes "path_filestat_set_times" "iiiiIIi" 800,
+    30 PathLink "path_link" "iiiiiii" 800,
+    31 PathOpen "path_open" "iiiiiIIii" 800,
+    32 PathReadlink "path_readlink" "iiiiii" 800,
+    33 PathRemoveDirectory "path_remove_directory" "iii" 800,
+    34 PathRename "path_rename" "iiiiii" 800,
+    35 PathSymlink "path_symlink" "iiiii" 800,
+    36 PathUnlinkFile "path_unlink_file" "iii" 800,
     37 PollOneoff "poll_oneoff" "iiii" 400,
     38 ProcExit "proc_exit" "i" 200,
     39 ProcRaise "proc_raise" "i" 200,
@@ -203,6 +203,36 @@ impl HostCallSet {
         HostCall::Checkpoint,
         HostCall::GasLeft,
     ]);
+
+    /// [`Self::COMMAND`] and everything on files and directories. They too reach nothing but the
+    /// invocation: the images it mounts and what the run makes of them.
+    pub const FILES: Self = Self(
+        Self::COMMAND.0
+            | Self::of(&[
+                HostCall::FdAdvise,
+                HostCall::FdAllocate,
+                HostCall::FdDatasync,
+                HostCall::FdFdstatSetRights,
+                HostCall::FdFilestatSetSize,
+                HostCall::FdFilestatSetTimes,
+                HostCall::FdPread,
+                HostCall::FdPwrite,
+                HostCall::FdReaddir,
+                HostCall::FdRenumber,
+                HostCall::FdSync,
+                HostCall::PathCreateDirectory,
+                HostCall::PathFilestatGet,
+                HostCall::PathFilestatSetTimes,
+                HostCall::PathLink,
+                HostCall::PathOpen,
+                HostCall::PathReadlink,
+                HostCall::PathRemoveDirectory,
+                HostCall::PathRename,
+                HostCall::PathSymlink,
+                HostCall::PathUnlinkFile,
+            ])
+            .0,
+    );
 
     /// The set of the listed calls.
     #[must_use]

@@ -10,6 +10,7 @@ mod dependency;
 mod disclosure;
 pub mod domains;
 mod execution;
+mod fs;
 mod head;
 mod host_call;
 pub mod instrument;
@@ -37,7 +38,8 @@ pub use crate::disclosure::{
     Field, FieldOpening, FieldOpeningError, FieldsError, Hidden, HiddenFields, Recipient, Release,
     ReleaseError,
 };
-pub use crate::execution::{Execution, Invocation, Status, TrapCode};
+pub use crate::execution::{Execution, Invocation, Preopen, Status, TrapCode};
+pub use crate::fs::{Image, ImageError};
 pub use crate::head::Head;
 pub use crate::host_call::{HostCall, HostCallSet, UnknownHostCall};
 pub use crate::interface::{Function, Interface};

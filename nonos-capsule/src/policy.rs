@@ -65,8 +65,8 @@ pub struct Policy {
     /// Wall-clock backstop, in milliseconds. It aborts the run and is never a result.
     #[n(4)]
     pub wall_ms_max: u64,
-    /// Gas between two checkpoints while memory is at most 2 500 pages of 4 KiB; grows in
-    /// proportion beyond, so that hashing stays a fixed share of the run.
+    /// Gas between two checkpoints while memory and files take at most 2 500 pages of 4 KiB;
+    /// grows in proportion beyond, so that hashing stays a fixed share of the run.
     #[n(5)]
     pub checkpoint_interval_gas: u64,
     /// Host calls the capsule may make; any other ends the run as `HostDenied`.
@@ -81,6 +81,13 @@ pub struct Policy {
     /// Where random bytes come from.
     #[n(9)]
     pub random: RandomMode,
+    /// Bytes that files of the run may hold beside its images; a file of an image counts from
+    /// its first change. Beyond, the guest gets `ENOSPC`, as on any full disk, and goes on.
+    #[n(10)]
+    pub fs_max_bytes: u64,
+    /// Files, directories and links that the guest may make; beyond, it gets `ENOSPC` too.
+    #[n(11)]
+    pub fs_max_files: u32,
     /// What it may say to the mesh.
     #[n(12)]
     pub mesh: MeshPolicy,
@@ -156,6 +163,10 @@ impl Policy {
     pub const DEFAULT_CHECKPOINT_INTERVAL_GAS: u64 = 50_000_000;
     /// Most output, in bytes.
     pub const MAX_OUTPUT_BYTES: u64 = 64 << 20;
+    /// Most bytes of files, held in memory for the whole run.
+    pub const MAX_FS_BYTES: u64 = 1 << 30;
+    /// Most files, directories and links; each takes some hundred bytes of the host.
+    pub const MAX_FS_FILES: u32 = 1 << 17;
 
     /// What both allow: of each pair the one that lets the capsule do less. Of the two
     /// checkpoint intervals it is the longer, because a checkpoint costs the operator.
@@ -172,6 +183,8 @@ impl Policy {
             output_max_bytes: self.output_max_bytes.min(other.output_max_bytes),
             clock: self.clock.min(other.clock),
             random: self.random.min(other.random),
+            fs_max_bytes: self.fs_max_bytes.min(other.fs_max_bytes),
+            fs_max_files: self.fs_max_files.min(other.fs_max_files),
             mesh: self.mesh.intersect(&other.mesh),
         }
     }
@@ -200,6 +213,8 @@ impl Policy {
                 Self::MAX_GAS,
             ),
             ("output_max_bytes", self.output_max_bytes, 0, Self::MAX_OUTPUT_BYTES),
+            ("fs_max_bytes", self.fs_max_bytes, 0, Self::MAX_FS_BYTES),
+            ("fs_max_files", u64::from(self.fs_max_files), 0, u64::from(Self::MAX_FS_FILES)),
             ("mesh.services", self.mesh.services.len() as u64, 0, MeshPolicy::MAX_SERVICES as u64),
             ("mesh.bytes_max", self.mesh.bytes_max, 0, MeshPolicy::MAX_BYTES),
             ("mesh.messages_max", self.mesh.messages_max.into(), 0, MeshPolicy::MAX_MESSAGES.into()),
@@ -216,7 +231,8 @@ impl Policy {
         Ok(())
     }
 
-    /// Gas until the next checkpoint while the guest holds `memory_pages` of 64 KiB.
+    /// Gas until the next checkpoint while the guest holds `memory_pages` of 64 KiB, those of its
+    /// files included.
     #[must_use]
     pub fn checkpoint_interval(&self, memory_pages: u64) -> u64 {
         let pages_4k = memory_pages.saturating_mul(16);
@@ -237,6 +253,8 @@ impl Default for Policy {
             output_max_bytes: 1 << 20,
             clock: ClockMode::default(),
             random: RandomMode::default(),
+            fs_max_bytes: 16 << 20,
+            fs_max_files: 1_024,
             mesh: MeshPolicy::default(),
         }
     }

@@ -7,6 +7,7 @@ use std::thread;
 
 use crate::capsule::{Capsule, CapsuleId};
 use crate::execution::{Execution, Invocation};
+use crate::fs::Image;
 use crate::host_call::HostCall;
 use crate::instrument;
 use crate::interface::Function;
@@ -23,7 +24,7 @@ pub(crate) mod engine;
 mod guest;
 mod nonos;
 pub(crate) mod session;
-mod wasi;
+pub(crate) mod wasi;
 #[cfg(feature = "wasmi")]
 pub(crate) mod wasmi;
 pub(crate) mod wasmtime;
@@ -290,16 +291,36 @@ impl Loaded {
         nonces: &dyn NonceStore,
         port: Box<dyn MeshPort>,
     ) -> Result<Execution, RunError> {
+        self.consume(invocation, nonces)?;
+        Ok(self.session(invocation, port)?.into_execution()?)
+    }
+
+    /// As [`Self::run`], and gives back what is in each preopened directory at the end, in the
+    /// order of [`Invocation::preopens`]. The last checkpoint commits to it.
+    ///
+    /// # Errors
+    /// [`RunError`]: the nonce is spent, the store failed, or the host gave up.
+    pub fn run_with_files(
+        &self,
+        invocation: &Invocation,
+        nonces: &dyn NonceStore,
+    ) -> Result<(Execution, Vec<Image>), RunError> {
+        self.consume(invocation, nonces)?;
+        let session = self.session(invocation, Box::new(NoMesh))?;
+        let images = session.images();
+        Ok((session.into_execution()?, images))
+    }
+
+    fn consume(&self, invocation: &Invocation, nonces: &dyn NonceStore) -> Result<(), RunError> {
         invocation.check()?;
         nonces.consume(&invocation.nonce_key(&self.capsule_id)).map_err(|error| match error {
             NonceError::Used => RunError::NonceUsed,
             NonceError::Store(error) => RunError::Store(error),
-        })?;
-        Ok(self.execute(invocation, port)?)
+        })
     }
 
     /// Runs on a thread of its own, whose stack is as large as the deepest policy needs.
-    fn execute(&self, invocation: &Invocation, port: Box<dyn MeshPort>) -> Result<Execution, Aborted> {
+    fn session(&self, invocation: &Invocation, port: Box<dyn MeshPort>) -> Result<Box<Session>, Aborted> {
         let session = Box::new(Session::new(
             self.capsule_id,
             self.entry.clone(),
@@ -308,14 +329,13 @@ impl Loaded {
             port,
         ));
         let program = Arc::clone(&self.program);
-        let session = thread::Builder::new()
+        thread::Builder::new()
             .name("capsule".to_owned())
             .stack_size(THREAD_STACK_BYTES)
             .spawn(move || program.run(session))
             .map_err(|error| Aborted::Host(format!("no thread: {error}")))?
             .join()
-            .map_err(|_| Aborted::Host("engine panicked".to_owned()))?;
-        session.into_execution()
+            .map_err(|_| Aborted::Host("engine panicked".to_owned()))
     }
 }
 
@@ -335,7 +355,8 @@ impl fmt::Debug for Loaded {
 pub fn replay(loaded: &Loaded, invocation: &Invocation, execution: &Execution) -> Result<(), ReplayError> {
     invocation.check().map_err(ReplayError::Run)?;
     let port = Box::new(Recorded::new(&execution.inbound));
-    let own = loaded.execute(invocation, port).map_err(RunError::from)?;
+    let own = loaded.session(invocation, port).and_then(|session| session.into_execution());
+    let own = own.map_err(RunError::from)?;
     if own == *execution {
         return Ok(());
     }

@@ -7,8 +7,9 @@ use nonos_identity::wire;
 use nonos_identity::{Digest, Unverified, Verified};
 use proptest::prelude::*;
 
+use crate::runtime::wasi;
 use crate::{
-    Caps, Capsule, CapsuleId, CapsuleStore, Chunk, ClockMode, Execution, Head, HostCall, Manifest,
+    Caps, Capsule, CapsuleId, CapsuleStore, Chunk, ClockMode, Execution, Head, HostCall, Image, Manifest,
     NonceError, NonceStore, Policy, RandomMode, StoreError, instrument,
 };
 
@@ -117,6 +118,8 @@ pub fn policies() -> impl Strategy<Value = Policy> {
         1..=Policy::MAX_WALL_MS,
         Policy::MIN_CHECKPOINT_INTERVAL_GAS..=Policy::MAX_GAS,
         0..=Policy::MAX_OUTPUT_BYTES,
+        0..=Policy::MAX_FS_BYTES,
+        0..=Policy::MAX_FS_FILES,
     );
     (limits, any::<u64>(), any::<bool>(), any::<bool>()).prop_map(|(limits, calls, is_logical, is_seeded)| {
         Policy {
@@ -127,6 +130,8 @@ pub fn policies() -> impl Strategy<Value = Policy> {
             wall_ms_max: limits.4,
             checkpoint_interval_gas: limits.5,
             output_max_bytes: limits.6,
+            fs_max_bytes: limits.7,
+            fs_max_files: limits.8,
             host_calls: HostCall::ALL
                 .iter()
                 .copied()
@@ -167,6 +172,29 @@ pub fn fuzz_wire(bytes: &[u8]) {
     let _ = wire::from_bytes::<Policy>(bytes);
     let _ = wire::from_bytes::<Manifest>(bytes);
     let _ = wire::from_bytes::<Execution>(bytes);
+}
+
+/// Reads bytes as host calls of a hostile guest and makes them: none panics, each is charged, and
+/// output and files stay within their quotas.
+///
+/// # Panics
+/// If the host side of a call is wrong.
+pub fn fuzz_wasi(bytes: &[u8]) {
+    wasi::fuzz::drive(bytes);
+}
+
+/// Feeds bytes to the reader of file images: what it takes, it gives back file by file.
+///
+/// # Panics
+/// If the reader is wrong.
+pub fn fuzz_image(bytes: &[u8]) {
+    if let Ok(image) = Image::from_tar(bytes) {
+        assert!(image.entry_count() <= Image::MAX_ENTRIES && image.bytes() <= Image::MAX_BYTES);
+        let held: u64 = image.paths().filter_map(|path| image.read(path)).map(|file| file.len() as u64).sum();
+        assert_eq!(held, image.bytes());
+        let clean = |path: &str| path.split('/').all(|name| !["", ".", ".."].contains(&name));
+        assert!(image.paths().all(clean), "paths are plain names");
+    }
 }
 
 /// Feeds bytes to the metering: what it takes, it turns into a valid module.

@@ -15,25 +15,30 @@ const GAS_PER_HASHED_BYTE: u64 = 8;
 /// Gas per page of 64 KiB of a checkpoint that the guest asks for: comparing and hashing it.
 const GAS_PER_CHECKPOINT_PAGE: u64 = 160_000;
 
-pub(super) fn call(session: &mut Session, call: HostCall, args: &[u64], guest: &mut dyn Guest) -> Answer {
-    let args = Args(args);
+pub(super) fn dispatch(
+    session: &mut Session,
+    call: HostCall,
+    args: &Args<'_>,
+    guest: &mut dyn Guest,
+) -> Answer {
     match call {
-        HostCall::Sha3512 => sha3_512(session, &args, guest),
-        HostCall::Ed25519Verify => ed25519_verify(session, &args, guest),
-        HostCall::MeshSend => mesh_send(session, &args, guest),
-        HostCall::MeshReceive => mesh_receive(session, &args, guest),
+        HostCall::Sha3512 => sha3_512(session, args, guest),
+        HostCall::Ed25519Verify => ed25519_verify(session, args, guest),
+        HostCall::MeshSend => mesh_send(session, args, guest),
+        HostCall::MeshReceive => mesh_receive(session, args, guest),
         HostCall::Checkpoint => {
-            let pages = guest.memory().len().div_ceil(WASM_PAGE_BYTES) as u64;
+            let memory = guest.memory().len().div_ceil(WASM_PAGE_BYTES) as u64;
+            let pages = memory.saturating_add(session.world.files.footprint_pages());
             session.charge(pages.saturating_mul(GAS_PER_CHECKPOINT_PAGE), guest)?;
             session.checkpoint(guest);
-            Ok(Errno::Success)
+            Ok(())
         }
         HostCall::GasLeft => {
             let left = session.policy.gas_limit.saturating_sub(session.gas_used);
             GuestMemory(guest.memory()).write_u64(args.u32(0), left)?;
-            Ok(Errno::Success)
+            Ok(())
         }
-        _ => Ok(Errno::Notsup),
+        _ => Err(Errno::Notsup.into()),
     }
 }
 
@@ -43,7 +48,7 @@ fn sha3_512(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest) -> An
     let mut memory = GuestMemory(guest.memory());
     let digest = WideDigest::of_bytes(memory.slice(args.u32(0), args.u32(1))?);
     memory.write(args.u32(2), digest.as_bytes())?;
-    Ok(Errno::Success)
+    Ok(())
 }
 
 /// `(key, message, length, signature)`: RFC 8032, strict, under the rule of the SDK for keys.
@@ -52,11 +57,8 @@ fn ed25519_verify(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest)
     let memory = GuestMemory(guest.memory());
     let (key, signature) = (memory.array(args.u32(0))?, memory.array(args.u32(3))?);
     let message = memory.slice(args.u32(1), args.u32(2))?;
-    let Ok(key) = PublicKey::admit(&key) else { return Ok(Errno::Inval) };
-    match key.verify_untagged(message, &Signature::from_bytes(signature)) {
-        Ok(()) => Ok(Errno::Success),
-        Err(_) => Ok(Errno::Acces),
-    }
+    let key = PublicKey::admit(&key).map_err(|_| Errno::Inval)?;
+    Ok(key.verify_untagged(message, &Signature::from_bytes(signature)).map_err(|_| Errno::Acces)?)
 }
 
 /// `(service, length, message, length)`.
@@ -66,12 +68,10 @@ fn mesh_send(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest) -> A
     let memory = GuestMemory(guest.memory());
     let service = memory.slice(args.u32(0), args.u32(1))?;
     let message = memory.slice(args.u32(2), len)?;
-    let Some(service) = session.policy.mesh.service(service).map(str::to_owned) else {
-        return Ok(Errno::Notcapable);
-    };
+    let service = session.policy.mesh.service(service).ok_or(Errno::Notcapable)?.to_owned();
     session.mesh.count(&session.policy, u64::from(len)).ok_or(Fault::Quota)?;
     let answer = Inbound::of_send(session.mesh.port.send(&service, message));
-    Ok(record(session, answer))
+    record(session, answer)
 }
 
 /// `(buffer, capacity, length)`: a message that does not fit is kept, and its length is written.
@@ -84,10 +84,7 @@ fn mesh_receive(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest) -
             session.mesh.count(&session.policy, message.len() as u64).ok_or(Fault::Quota)?;
             session.mesh.pending = Some(message.clone());
         }
-        let errno = record(session, answer);
-        if errno != Errno::Success {
-            return Ok(errno);
-        }
+        record(session, answer)?;
     }
     let message = session.mesh.pending.take().unwrap_or_default();
     let len = u32::try_from(message.len()).unwrap_or(u32::MAX);
@@ -96,20 +93,20 @@ fn mesh_receive(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest) -
     memory.write_u32(args.u32(2), len)?;
     if len > args.u32(1) {
         session.mesh.pending = Some(message);
-        return Ok(Errno::Overflow);
+        return Err(Errno::Overflow.into());
     }
     memory.write(args.u32(0), &message)?;
-    Ok(Errno::Success)
+    Ok(())
 }
 
 /// Everything from outside enters the log, and with it the next checkpoint.
-fn record(session: &mut Session, answer: Inbound) -> Errno {
-    let errno = match &answer {
-        Inbound::Sent | Inbound::Message(_) => Errno::Success,
-        Inbound::Nothing => Errno::Again,
-        Inbound::Refused => Errno::Io,
-        Inbound::Unsupported => Errno::Notsup,
+fn record(session: &mut Session, answer: Inbound) -> Answer {
+    let result = match &answer {
+        Inbound::Sent | Inbound::Message(_) => Ok(()),
+        Inbound::Nothing => Err(Errno::Again.into()),
+        Inbound::Refused => Err(Errno::Io.into()),
+        Inbound::Unsupported => Err(Errno::Notsup.into()),
     };
     session.log_inbound(answer);
-    errno
+    result
 }

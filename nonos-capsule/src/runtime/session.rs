@@ -6,12 +6,12 @@ use nonos_identity::{Digest, WideDigest};
 
 use super::Aborted;
 use super::engine::{End, Guest, Stop};
-use super::nonos;
-use super::wasi::{self, Fault, Streams};
+use super::wasi::{self, Fault, World};
 use crate::capsule::CapsuleId;
 use crate::checkpoint::{self, Chain, Moment};
 use crate::domains::{HOST_LOG, RANDOM};
 use crate::execution::{Execution, Invocation, Status, TrapCode};
+use crate::fs::Image;
 use crate::host_call::{HostCall, HostCallSet};
 use crate::mesh_port::{Inbound, MeshPort};
 use crate::policy::Policy;
@@ -56,7 +56,7 @@ pub struct Session {
     pub(super) policy: Policy,
     pub(super) invocation: Invocation,
     input_digest: WideDigest,
-    pub(super) streams: Streams,
+    pub(super) world: World,
     pub(super) random: blake3::OutputReader,
     chain: Chain,
     next_checkpoint: u64,
@@ -87,7 +87,7 @@ impl Session {
             capsule_id,
             entry,
             input_digest,
-            streams: Streams::default(),
+            world: World::new(&policy, &invocation),
             random: blake3::Hasher::new_keyed(seed.as_bytes()).finalize_xof(),
             chain: Chain::new(genesis),
             next_checkpoint: 0,
@@ -125,7 +125,7 @@ impl Session {
     /// Grants the first slice; called after instantiation, before the first instruction.
     pub fn begin(&mut self, guest: &mut dyn Guest) {
         guest.set_depth(i32::try_from(self.policy.stack_depth_max).unwrap_or(i32::MAX));
-        self.next_checkpoint = self.policy.checkpoint_interval(pages(guest));
+        self.next_checkpoint = self.interval(guest);
         self.grant(guest);
     }
 
@@ -137,8 +137,7 @@ impl Session {
         self.settle(guest)?;
         if self.gas_used >= self.next_checkpoint {
             self.checkpoint(guest);
-            self.next_checkpoint =
-                self.gas_used.saturating_add(self.policy.checkpoint_interval(pages(guest)));
+            self.next_checkpoint = self.gas_used.saturating_add(self.interval(guest));
         }
         self.grant(guest);
         Ok(())
@@ -156,10 +155,7 @@ impl Session {
         self.calls = self.calls.with(call);
         self.settle(guest)?;
         self.charge(call.base_gas(), guest)?;
-        let answer = match call.module() {
-            HostCall::NONOS_MODULE => nonos::call(self, call, args, guest),
-            _ => wasi::call(self, call, args, guest),
-        };
+        let answer = wasi::call(self, call, args, guest);
         let (code, errno) = match answer {
             Ok(errno) => (0u8, errno as u32),
             Err(Fault::Exit(code)) => (1, code),
@@ -205,9 +201,9 @@ impl Session {
         });
     }
 
-    pub(super) fn into_execution(self) -> Result<Execution, Aborted> {
+    pub(super) fn into_execution(mut self) -> Result<Execution, Aborted> {
         let status = self.ending.unwrap_or_else(|| Err(Aborted::Host("engine ended no run".to_owned())))?;
-        let (output, stderr) = self.streams.into_output();
+        let (output, stderr) = self.world.take_output();
         let mut execution = Execution {
             capsule_id: self.capsule_id,
             exec_hash: WideDigest::from_bytes([0; 64]),
@@ -227,6 +223,16 @@ impl Session {
         };
         execution.exec_hash = execution.compute_hash();
         Ok(execution)
+    }
+
+    /// Gas up to the limit.
+    pub(super) const fn gas_left(&self) -> u64 {
+        self.policy.gas_limit.saturating_sub(self.gas_used)
+    }
+
+    /// What is in each preopened directory at the end.
+    pub(super) fn images(&self) -> Vec<Image> {
+        self.world.images()
     }
 
     /// Charges for work the host is about to do.
@@ -282,12 +288,23 @@ impl Session {
         self.mesh.inbound.push(answer);
     }
 
+    /// Gas until the next checkpoint. Memory and files both make it longer.
+    fn interval(&self, guest: &mut dyn Guest) -> u64 {
+        self.policy.checkpoint_interval(pages(guest).saturating_add(self.world.files.footprint_pages()))
+    }
+
     pub(super) fn checkpoint(&mut self, guest: &mut dyn Guest) {
         let mut globals = Vec::new();
         guest.globals(&mut globals);
         let depth = guest.depth();
         self.peak_pages = u32::try_from(pages(guest)).unwrap_or(u32::MAX);
-        let moment = Moment { gas_used: self.gas_used, globals: &globals, depth, host_log: self.host_log };
+        let moment = Moment {
+            gas_used: self.gas_used,
+            globals: &globals,
+            depth,
+            host_log: self.host_log,
+            files: self.world.files.root(),
+        };
         self.chain.push(guest.memory(), &moment);
     }
 }

@@ -1,19 +1,32 @@
 //! WASI preview 1 for a world that consists of the invocation: three streams, arguments,
-//! environment, a logical clock and seeded random bytes. There are no files, so path calls get
-//! the errno that a real system gives for a descriptor that is no directory.
-
-use core::mem;
+//! environment, a logical clock, seeded random bytes, and files in memory where the invocation
+//! mounts a directory.
+//!
+//! A call that fails by the rules of its world answers with an errno. A pointer that does not
+//! lie in the guest's memory ends the run.
 
 use super::engine::{Guest, Stop};
 use super::guest::{BadPointer, GuestMemory};
+use super::nonos;
 use super::session::{GAS_PER_BYTE, Session};
+use crate::execution::Invocation;
+use crate::fs::{FileSystem, FsError, Usage, Work};
 use crate::host_call::HostCall;
-use crate::policy::{ClockMode, RandomMode};
+use crate::policy::{ClockMode, Policy, RandomMode};
 
-/// Most vectors of one read or write, as on common systems; bounds the work of one call.
-const MAX_IOVECS: u32 = 1_024;
-/// Most subscriptions of one poll.
-const MAX_SUBSCRIPTIONS: u32 = 64;
+mod descriptor;
+mod directory;
+mod file;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
+mod io;
+mod path;
+mod poll;
+mod rights;
+mod strings;
+
+use self::descriptor::{Descriptor, Table};
+use self::rights::Rights;
 
 /// Errors of WASI preview 1 by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +36,24 @@ pub(crate) enum Errno {
     Acces = 2,
     Again = 6,
     Badf = 8,
+    Busy = 10,
+    Exist = 20,
+    Fbig = 22,
+    Ilseq = 25,
     Inval = 28,
     Io = 29,
+    Isdir = 31,
+    Loop = 32,
+    Mfile = 33,
+    Nametoolong = 37,
+    Noent = 44,
+    Nospc = 51,
     Notdir = 54,
+    Notempty = 55,
+    Notsock = 57,
     Notsup = 58,
     Overflow = 61,
+    Perm = 63,
     Spipe = 70,
     Notcapable = 76,
 }
@@ -41,42 +67,104 @@ pub(crate) enum Fault {
     Stop,
 }
 
-impl From<BadPointer> for Fault {
+/// Why a call did not do what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    Errno(Errno),
+    Fault(Fault),
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<BadPointer> for Failure {
     fn from(_: BadPointer) -> Self {
-        Self::BadPointer
+        Self::Fault(Fault::BadPointer)
     }
 }
 
-impl From<Stop> for Fault {
+impl From<Stop> for Failure {
     fn from(_: Stop) -> Self {
-        Self::Stop
+        Self::Fault(Fault::Stop)
     }
 }
 
-pub(super) type Answer = Result<Errno, Fault>;
+impl From<FsError> for Failure {
+    fn from(error: FsError) -> Self {
+        Self::Errno(match error {
+            FsError::NotFound => Errno::Noent,
+            FsError::Exists => Errno::Exist,
+            FsError::NotDirectory => Errno::Notdir,
+            FsError::IsDirectory => Errno::Isdir,
+            FsError::NotEmpty => Errno::Notempty,
+            FsError::Loop => Errno::Loop,
+            FsError::NameTooLong => Errno::Nametoolong,
+            FsError::Escape => Errno::Notcapable,
+            FsError::Invalid => Errno::Inval,
+            FsError::NotPermitted => Errno::Perm,
+            // The disk of the run is full. Programs know what to do then, so the run goes on;
+            // output beyond its quota ends it, because output is what the run is for.
+            FsError::NoSpace => Errno::Nospc,
+            FsError::TooLarge => Errno::Fbig,
+            FsError::Busy => Errno::Busy,
+            FsError::OutOfGas => return Self::Fault(Fault::Stop),
+        })
+    }
+}
 
-/// The three standard streams and what the guest slept.
-#[derive(Debug, Default)]
-pub(crate) struct Streams {
+pub(super) type Answer = Result<(), Failure>;
+
+/// What the guest's calls act on.
+#[derive(Debug)]
+pub(crate) struct World {
+    /// Bytes of standard input taken so far.
     read: usize,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    is_closed: [bool; 3],
     slept_ns: u64,
+    descriptors: Table,
+    pub(super) files: FileSystem,
+    roots: Vec<crate::fs::Ino>,
 }
 
-impl Streams {
-    pub(super) fn into_output(self) -> (Vec<u8>, Vec<u8>) {
-        (self.stdout, self.stderr)
+impl World {
+    pub(super) fn new(policy: &Policy, invocation: &Invocation) -> Self {
+        let quota = Usage { bytes: policy.fs_max_bytes, files: u64::from(policy.fs_max_files) };
+        let mut files = FileSystem::new(quota);
+        let mut descriptors = Table::with_streams();
+        let mut roots = Vec::new();
+        for preopen in &invocation.preopens {
+            let root = files.mount(&preopen.image, start_ns(invocation));
+            files.retain(root);
+            roots.push(root);
+            // The invocation was checked; there is room for its preopens.
+            let _ = descriptors.insert(Descriptor::preopen(root, preopen.path.as_str().into()));
+        }
+        let (stdout, stderr) = (Vec::new(), Vec::new());
+        Self { read: 0, stdout, stderr, slept_ns: 0, descriptors, files, roots }
     }
 
-    fn is_open(&self, fd: u32) -> bool {
-        self.is_closed.get(fd as usize).is_some_and(|is_closed| !is_closed)
+    pub(super) fn take_output(&mut self) -> (Vec<u8>, Vec<u8>) {
+        (core::mem::take(&mut self.stdout), core::mem::take(&mut self.stderr))
+    }
+
+    /// What is in each preopened directory, in their order.
+    pub(super) fn images(&self) -> Vec<crate::fs::Image> {
+        self.roots.iter().map(|root| self.files.to_image(*root)).collect()
     }
 }
 
 /// Operands as the guest passed them; missing ones cannot be, the import's type was checked.
-pub(super) struct Args<'a>(pub(super) &'a [u64]);
+pub(super) struct Args<'a>(&'a [u64]);
 
 impl Args<'_> {
     fn u64(&self, position: usize) -> u64 {
@@ -87,124 +175,121 @@ impl Args<'_> {
     pub(super) fn u32(&self, position: usize) -> u32 {
         self.u64(position) as u32
     }
-}
 
-pub(super) fn call(session: &mut Session, call: HostCall, args: &[u64], guest: &mut dyn Guest) -> Answer {
-    use HostCall as H;
-    let args = Args(args);
-    let fd = args.u32(0);
-    match call {
-        H::ArgsGet => {
-            let strings = strings(&session.invocation.args);
-            string_table(session, &strings, args.u32(0), args.u32(1), guest)
-        }
-        H::EnvironGet => {
-            let strings = environ(session);
-            string_table(session, &strings, args.u32(0), args.u32(1), guest)
-        }
-        H::ArgsSizesGet => {
-            let strings = strings(&session.invocation.args);
-            string_sizes(&strings, args.u32(0), args.u32(1), guest)
-        }
-        H::EnvironSizesGet => {
-            let strings = environ(session);
-            string_sizes(&strings, args.u32(0), args.u32(1), guest)
-        }
-        H::ClockResGet => match args.u32(0) {
-            0..=3 => write_u64(guest, args.u32(1), 1),
-            _ => Ok(Errno::Inval),
-        },
-        H::ClockTimeGet => match clock_ns(session, args.u32(0)) {
-            Some(ns) => write_u64(guest, args.u32(2), ns),
-            None => Ok(Errno::Inval),
-        },
-        H::RandomGet => random_get(session, args.u32(0), args.u32(1), guest),
-        H::FdRead => fd_read(session, fd, args.u32(1), args.u32(2), args.u32(3), guest),
-        H::FdWrite => fd_write(session, fd, args.u32(1), args.u32(2), args.u32(3), guest),
-        H::FdClose => {
-            let was_closed =
-                session.streams.is_closed.get_mut(fd as usize).map(|closed| mem::replace(closed, true));
-            Ok(if was_closed == Some(false) { Errno::Success } else { Errno::Badf })
-        }
-        H::FdFdstatGet => fd_fdstat_get(session, fd, args.u32(1), guest),
-        H::FdFilestatGet => fd_filestat_get(session, fd, args.u32(1), guest),
-        H::PollOneoff => poll_oneoff(session, &args, guest),
-        H::ProcExit => Err(Fault::Exit(args.u32(0))),
-        H::SchedYield => Ok(Errno::Success),
-        // There are no preopened directories; this is how a guest finds that out.
-        H::FdPrestatGet | H::FdPrestatDirName => Ok(Errno::Badf),
-        H::FdFdstatSetFlags | H::FdDatasync | H::FdSync => on_stream(session, fd, Errno::Success),
-        H::FdSeek | H::FdTell | H::FdPread | H::FdPwrite | H::FdAdvise => {
-            on_stream(session, fd, Errno::Spipe)
-        }
-        H::FdAllocate
-        | H::FdFdstatSetRights
-        | H::FdFilestatSetSize
-        | H::FdFilestatSetTimes
-        | H::FdRenumber => on_stream(session, fd, Errno::Notsup),
-        H::PathSymlink => on_stream(session, args.u32(2), Errno::Notdir),
-        H::FdReaddir
-        | H::PathCreateDirectory
-        | H::PathFilestatGet
-        | H::PathFilestatSetTimes
-        | H::PathLink
-        | H::PathOpen
-        | H::PathReadlink
-        | H::PathRemoveDirectory
-        | H::PathRename
-        | H::PathUnlinkFile => on_stream(session, fd, Errno::Notdir),
-        // Sockets, signals, and what is no call of WASI.
-        _ => Ok(Errno::Notsup),
+    /// Flags of 16 bits. Higher ones are no flags, so they must not be there.
+    fn flags(&self, position: usize, known: u16) -> Result<u16, Errno> {
+        u16::try_from(self.u32(position)).ok().filter(|flags| flags & !known == 0).ok_or(Errno::Inval)
     }
 }
 
-/// The errno for an open stream; any other descriptor is a bad one.
-fn on_stream(session: &Session, fd: u32, errno: Errno) -> Answer {
-    Ok(if session.streams.is_open(fd) { errno } else { Errno::Badf })
+pub(super) fn call(
+    session: &mut Session,
+    call: HostCall,
+    args: &[u64],
+    guest: &mut dyn Guest,
+) -> Result<Errno, Fault> {
+    let answer = match call.module() {
+        HostCall::NONOS_MODULE => nonos::dispatch(session, call, &Args(args), guest),
+        _ => dispatch(session, call, &Args(args), guest),
+    };
+    match answer {
+        Ok(()) => Ok(Errno::Success),
+        Err(Failure::Errno(errno)) => Ok(errno),
+        Err(Failure::Fault(fault)) => Err(fault),
+    }
+}
+
+fn dispatch(session: &mut Session, call: HostCall, args: &Args<'_>, guest: &mut dyn Guest) -> Answer {
+    use HostCall as H;
+    let fd = args.u32(0);
+    match call {
+        H::ArgsGet => strings::args_get(session, args, guest),
+        H::ArgsSizesGet => strings::args_sizes_get(session, args, guest),
+        H::EnvironGet => strings::environ_get(session, args, guest),
+        H::EnvironSizesGet => strings::environ_sizes_get(session, args, guest),
+        H::ClockResGet => match args.u32(0) {
+            0..=3 => write_u64(guest, args.u32(1), 1),
+            _ => Err(Errno::Inval.into()),
+        },
+        H::ClockTimeGet => {
+            let ns = clock_ns(session, args.u32(0)).ok_or(Errno::Inval)?;
+            write_u64(guest, args.u32(2), ns)
+        }
+        H::RandomGet => random_get(session, args.u32(0), args.u32(1), guest),
+        H::FdRead => io::fd_read(session, args, guest),
+        H::FdWrite => io::fd_write(session, args, guest),
+        H::FdPread => io::fd_pread(session, args, guest),
+        H::FdPwrite => io::fd_pwrite(session, args, guest),
+        H::FdAdvise => file::fd_advise(session, args),
+        H::FdAllocate => file::fd_allocate(session, args, guest),
+        H::FdClose => file::fd_close(session, fd),
+        H::FdDatasync => file::fd_sync(session, fd, Rights::FD_DATASYNC),
+        H::FdSync => file::fd_sync(session, fd, Rights::FD_SYNC),
+        H::FdFdstatGet => file::fd_fdstat_get(session, args, guest),
+        H::FdFdstatSetFlags => file::fd_fdstat_set_flags(session, args),
+        H::FdFdstatSetRights => file::fd_fdstat_set_rights(session, args),
+        H::FdFilestatGet => file::fd_filestat_get(session, args, guest),
+        H::FdFilestatSetSize => file::fd_filestat_set_size(session, args, guest),
+        H::FdFilestatSetTimes => file::fd_filestat_set_times(session, args),
+        H::FdRenumber => file::fd_renumber(session, args),
+        H::FdSeek => file::fd_seek(session, args, guest),
+        H::FdTell => file::fd_tell(session, args, guest),
+        H::FdPrestatGet => directory::fd_prestat_get(session, args, guest),
+        H::FdPrestatDirName => directory::fd_prestat_dir_name(session, args, guest),
+        H::FdReaddir => directory::fd_readdir(session, args, guest),
+        H::PathCreateDirectory => path::path_create_directory(session, args, guest),
+        H::PathFilestatGet => path::path_filestat_get(session, args, guest),
+        H::PathFilestatSetTimes => path::path_filestat_set_times(session, args, guest),
+        H::PathLink => path::path_link(session, args, guest),
+        H::PathOpen => path::path_open(session, args, guest),
+        H::PathReadlink => path::path_readlink(session, args, guest),
+        H::PathRemoveDirectory => path::path_remove_directory(session, args, guest),
+        H::PathRename => path::path_rename(session, args, guest),
+        H::PathSymlink => path::path_symlink(session, args, guest),
+        H::PathUnlinkFile => path::path_unlink_file(session, args, guest),
+        H::PollOneoff => poll::poll_oneoff(session, args, guest),
+        H::ProcExit => Err(Failure::Fault(Fault::Exit(args.u32(0)))),
+        H::ProcRaise => Err(Errno::Notsup.into()),
+        H::SchedYield => Ok(()),
+        // No descriptor is ever a socket.
+        H::SockAccept | H::SockRecv | H::SockSend | H::SockShutdown => {
+            session.world.descriptors.find(fd)?;
+            Err(Errno::Notsock.into())
+        }
+        // Calls of another module.
+        _ => Err(Errno::Notsup.into()),
+    }
+}
+
+/// Runs an operation on the files and charges what it took. An operation stops before the step
+/// that the gas left does not pay, so there is no work that is not charged.
+fn on_files<T>(
+    session: &mut Session,
+    guest: &mut dyn Guest,
+    operation: impl FnOnce(&mut FileSystem, u64, &mut Work) -> Result<T, FsError>,
+) -> Result<T, Failure> {
+    let mut work = Work::new(session.gas_left());
+    let now_ns = now_ns(session);
+    let result = operation(&mut session.world.files, now_ns, &mut work);
+    session.charge(work.spent(), guest)?;
+    Ok(result?)
+}
+
+/// Charges for bytes that are about to move.
+fn charge_bytes(session: &mut Session, bytes: u64, guest: &mut dyn Guest) -> Result<(), Stop> {
+    session.charge(bytes.saturating_mul(GAS_PER_BYTE), guest)
+}
+
+fn write_u32(guest: &mut dyn Guest, pointer: u32, value: u32) -> Answer {
+    Ok(GuestMemory(guest.memory()).write_u32(pointer, value)?)
 }
 
 fn write_u64(guest: &mut dyn Guest, pointer: u32, value: u64) -> Answer {
-    GuestMemory(guest.memory()).write_u64(pointer, value)?;
-    Ok(Errno::Success)
+    Ok(GuestMemory(guest.memory()).write_u64(pointer, value)?)
 }
 
-fn strings(args: &[String]) -> Vec<Vec<u8>> {
-    args.iter().map(|arg| [arg.as_bytes(), b"\0"].concat()).collect()
-}
-
-fn environ(session: &Session) -> Vec<Vec<u8>> {
-    let pair = |(name, value): &(String, String)| [name.as_bytes(), b"=", value.as_bytes(), b"\0"].concat();
-    session.invocation.env.iter().map(pair).collect()
-}
-
-fn string_sizes(strings: &[Vec<u8>], count_at: u32, bytes_at: u32, guest: &mut dyn Guest) -> Answer {
-    let bytes: usize = strings.iter().map(Vec::len).sum();
-    let mut memory = GuestMemory(guest.memory());
-    memory.write_u32(count_at, u32::try_from(strings.len()).unwrap_or(u32::MAX))?;
-    memory.write_u32(bytes_at, u32::try_from(bytes).unwrap_or(u32::MAX))?;
-    Ok(Errno::Success)
-}
-
-fn string_table(
-    session: &mut Session,
-    strings: &[Vec<u8>],
-    pointers_at: u32,
-    bytes_at: u32,
-    guest: &mut dyn Guest,
-) -> Answer {
-    let bytes: usize = strings.iter().map(Vec::len).sum();
-    session.charge((bytes as u64).saturating_mul(GAS_PER_BYTE), guest)?;
-    let mut memory = GuestMemory(guest.memory());
-    let mut pointer_at = pointers_at;
-    let mut at = bytes_at;
-    for string in strings {
-        memory.write_u32(pointer_at, at)?;
-        memory.write(at, string)?;
-        let len = u32::try_from(string.len()).map_err(|_| BadPointer)?;
-        at = at.checked_add(len).ok_or(BadPointer)?;
-        pointer_at = pointer_at.checked_add(4).ok_or(BadPointer)?;
-    }
-    Ok(Errno::Success)
+fn start_ns(invocation: &Invocation) -> u64 {
+    invocation.clock.as_secs().saturating_mul(1_000_000_000)
 }
 
 /// Realtime and monotonic clock run from the invocation's time, the CPU clocks from zero; one
@@ -214,185 +299,26 @@ fn clock_ns(session: &Session, clock: u32) -> Option<u64> {
         ClockMode::Frozen => 0,
         ClockMode::Logical => session.gas_used,
     };
-    let start = session.invocation.clock.as_secs().saturating_mul(1_000_000_000);
     match clock {
-        0 | 1 => Some(start.saturating_add(run).saturating_add(session.streams.slept_ns)),
+        0 | 1 => {
+            Some(start_ns(&session.invocation).saturating_add(run).saturating_add(session.world.slept_ns))
+        }
         2 | 3 => Some(run),
         _ => None,
     }
 }
 
+/// The time that files are marked with.
+fn now_ns(session: &Session) -> u64 {
+    clock_ns(session, 0).unwrap_or(0)
+}
+
 fn random_get(session: &mut Session, at: u32, len: u32, guest: &mut dyn Guest) -> Answer {
     if session.policy.random == RandomMode::None {
-        return Ok(Errno::Notsup);
+        return Err(Errno::Notsup.into());
     }
-    session.charge(u64::from(len).saturating_mul(GAS_PER_BYTE), guest)?;
+    charge_bytes(session, u64::from(len), guest)?;
     let mut memory = GuestMemory(guest.memory());
     session.random.fill(memory.slice_mut(at, len)?);
-    Ok(Errno::Success)
-}
-
-/// Reads the list of vectors: pointer and length each.
-fn iovecs(memory: &GuestMemory<'_>, at: u32, count: u32) -> Result<Option<Vec<(u32, u32)>>, BadPointer> {
-    if count > MAX_IOVECS {
-        return Ok(None);
-    }
-    let list = memory.slice(at, count * 8)?;
-    let (pairs, _) = list.as_chunks::<4>().0.as_chunks::<2>();
-    Ok(Some(
-        pairs.iter().map(|[pointer, len]| (u32::from_le_bytes(*pointer), u32::from_le_bytes(*len))).collect(),
-    ))
-}
-
-fn fd_read(
-    session: &mut Session,
-    fd: u32,
-    list_at: u32,
-    count: u32,
-    read_at: u32,
-    guest: &mut dyn Guest,
-) -> Answer {
-    if fd != 0 || !session.streams.is_open(fd) {
-        return Ok(Errno::Badf);
-    }
-    let Some(vectors) = iovecs(&GuestMemory(guest.memory()), list_at, count)? else {
-        return Ok(Errno::Inval);
-    };
-    let wanted: u64 = vectors.iter().map(|(_, len)| u64::from(*len)).sum();
-    let left = (session.invocation.input.len() - session.streams.read) as u64;
-    session.charge(wanted.min(left).saturating_mul(GAS_PER_BYTE), guest)?;
-    let mut memory = GuestMemory(guest.memory());
-    let mut total = 0u32;
-    for (pointer, len) in vectors {
-        let rest = session.invocation.input.get(session.streams.read..).unwrap_or_default();
-        let taken = rest.get(..len as usize).unwrap_or(rest);
-        // The whole vector must lie in memory, also where the input is shorter.
-        memory.slice(pointer, len)?;
-        memory.write(pointer, taken)?;
-        session.streams.read += taken.len();
-        total = total.saturating_add(u32::try_from(taken.len()).unwrap_or(u32::MAX));
-    }
-    memory.write_u32(read_at, total)?;
-    Ok(Errno::Success)
-}
-
-fn fd_write(
-    session: &mut Session,
-    fd: u32,
-    list_at: u32,
-    count: u32,
-    written_at: u32,
-    guest: &mut dyn Guest,
-) -> Answer {
-    if !(fd == 1 || fd == 2) || !session.streams.is_open(fd) {
-        return Ok(Errno::Badf);
-    }
-    let Some(vectors) = iovecs(&GuestMemory(guest.memory()), list_at, count)? else {
-        return Ok(Errno::Inval);
-    };
-    let wanted: u64 = vectors.iter().map(|(_, len)| u64::from(*len)).sum();
-    let held = (session.streams.stdout.len() + session.streams.stderr.len()) as u64;
-    if held.saturating_add(wanted) > session.policy.output_max_bytes {
-        return Err(Fault::Quota);
-    }
-    session.charge(wanted.saturating_mul(GAS_PER_BYTE), guest)?;
-    let mut memory = GuestMemory(guest.memory());
-    let stream = if fd == 1 { &mut session.streams.stdout } else { &mut session.streams.stderr };
-    for (pointer, len) in vectors {
-        stream.extend_from_slice(memory.slice(pointer, len)?);
-    }
-    memory.write_u32(written_at, u32::try_from(wanted).map_err(|_| BadPointer)?)?;
-    Ok(Errno::Success)
-}
-
-/// `fdstat`: file type u8 (0, unknown), flags u16 at 2, rights u64 at 8, inherited rights at 16.
-fn fd_fdstat_get(session: &Session, fd: u32, at: u32, guest: &mut dyn Guest) -> Answer {
-    const RIGHT_READ: u64 = 1 << 1;
-    const RIGHT_WRITE: u64 = 1 << 6;
-    const RIGHT_POLL: u64 = 1 << 27;
-    if !session.streams.is_open(fd) {
-        return Ok(Errno::Badf);
-    }
-    let rights = RIGHT_POLL | if fd == 0 { RIGHT_READ } else { RIGHT_WRITE };
-    let mut memory = GuestMemory(guest.memory());
-    memory.write(at, &[0; 24])?;
-    memory.write_u64(at.checked_add(8).ok_or(BadPointer)?, rights)?;
-    Ok(Errno::Success)
-}
-
-/// `filestat`: 64 bytes; of a stream only the link count at 24 is not zero.
-fn fd_filestat_get(session: &Session, fd: u32, at: u32, guest: &mut dyn Guest) -> Answer {
-    if !session.streams.is_open(fd) {
-        return Ok(Errno::Badf);
-    }
-    let mut memory = GuestMemory(guest.memory());
-    memory.write(at, &[0; 64])?;
-    memory.write_u64(at.checked_add(24).ok_or(BadPointer)?, 1)?;
-    Ok(Errno::Success)
-}
-
-/// One subscription of 48 bytes: user data u64, tag u8 at 8, then clock id u32 at 16, timeout u64
-/// at 24 and flags u16 at 40, or the descriptor u32 at 16.
-struct Subscription {
-    user_data: u64,
-    tag: u8,
-    /// Clock: nanoseconds from now. Stream: nothing to wait for.
-    wait_ns: u64,
-    errno: Errno,
-}
-
-/// Streams are always ready. With none of them among the subscriptions, the logical clock jumps
-/// to the earliest timeout.
-fn poll_oneoff(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest) -> Answer {
-    let [subscriptions_at, events_at, count, stored_at] = [0, 1, 2, 3].map(|position| args.u32(position));
-    if !(1..=MAX_SUBSCRIPTIONS).contains(&count) {
-        return Ok(Errno::Inval);
-    }
-    let mut memory = GuestMemory(guest.memory());
-    // Both lists lie in memory, so no address below wraps.
-    memory.slice(subscriptions_at, count * 48)?;
-    memory.slice(events_at, count * 32)?;
-    let mut subscriptions = Vec::new();
-    for index in 0..count {
-        subscriptions.push(subscription(session, &memory, subscriptions_at + index * 48)?);
-    }
-    let wait_ns = subscriptions.iter().map(|s| s.wait_ns).min().unwrap_or(0);
-    session.streams.slept_ns = session.streams.slept_ns.saturating_add(wait_ns);
-    let mut stored = 0u32;
-    for subscription in subscriptions.iter().filter(|s| s.wait_ns == wait_ns) {
-        let mut event = [0u8; 32];
-        let fields =
-            [(0, subscription.user_data), (8, subscription.errno as u64 | u64::from(subscription.tag) << 16)];
-        for (place, value) in fields {
-            for (byte, source) in event.iter_mut().skip(place).zip(value.to_le_bytes()) {
-                *byte = source;
-            }
-        }
-        memory.write(events_at + stored * 32, &event)?;
-        stored += 1;
-    }
-    memory.write_u32(stored_at, stored)?;
-    Ok(Errno::Success)
-}
-
-fn subscription(session: &Session, memory: &GuestMemory<'_>, at: u32) -> Result<Subscription, BadPointer> {
-    let user_data = memory.u64(at)?;
-    let [tag] = memory.array(at + 8)?;
-    let ready = |errno| Subscription { user_data, tag, wait_ns: 0, errno };
-    let what = memory.u32(at + 16)?;
-    Ok(match tag {
-        0 => match clock_ns(session, what) {
-            None => ready(Errno::Inval),
-            Some(now_ns) => {
-                let timeout = memory.u64(at + 24)?;
-                let is_absolute = u16::from_le_bytes(memory.array(at + 40)?) & 1 == 1;
-                let wait_ns = if is_absolute { timeout.saturating_sub(now_ns) } else { timeout };
-                Subscription { wait_ns, ..ready(Errno::Success) }
-            }
-        },
-        1 if what == 0 && session.streams.is_open(what) => ready(Errno::Success),
-        2 if (what == 1 || what == 2) && session.streams.is_open(what) => ready(Errno::Success),
-        1 | 2 => ready(Errno::Badf),
-        _ => ready(Errno::Inval),
-    })
+    Ok(())
 }

@@ -9,3 +9,5 @@ mod properties;
 mod run;
 mod services;
 mod support;
+mod wasi;
+mod wasi_corpus;

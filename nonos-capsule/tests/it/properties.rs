@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use nonos_capsule::testing::{
     MemoryCapsuleStore, MemoryNonceStore, check_capsule_store, check_nonce_store, fuzz_capsule, fuzz_head,
-    fuzz_meter, fuzz_wire, policies,
+    fuzz_image, fuzz_meter, fuzz_wasi, fuzz_wire, policies,
 };
 use nonos_capsule::{
     Capsule, CapsuleStore as _, CheckSigned as _, FileCapsuleStore, FileNonceStore, Head, NonceError,
@@ -29,6 +29,8 @@ fn is_within(narrow: &Policy, wide: &Policy) -> bool {
         && narrow.output_max_bytes <= wide.output_max_bytes
         && narrow.clock <= wide.clock
         && narrow.random <= wide.random
+        && narrow.fs_max_bytes <= wide.fs_max_bytes
+        && narrow.fs_max_files <= wide.fs_max_files
 }
 
 proptest! {
@@ -55,6 +57,12 @@ proptest! {
         fuzz_wire(&bytes);
         fuzz_meter(&bytes);
         fuzz_meter(&[b"\0asm\x01\0\0\0", &bytes[..]].concat());
+        fuzz_image(&bytes);
+    }
+
+    #[test]
+    fn host_calls_take_anything(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
+        fuzz_wasi(&bytes);
     }
 
     #[test]

@@ -250,7 +250,8 @@ fn there_are_no_files_and_no_sockets() {
     assert_eq!(errno(HostCall::FdPrestatGet, 3), Status::Exit(8));
     assert_eq!(errno(HostCall::PathOpen, 3), Status::Exit(8));
     assert_eq!(errno(HostCall::PathOpen, 0), Status::Exit(54));
-    assert_eq!(errno(HostCall::SockSend, 0), Status::Exit(58));
+    assert_eq!(errno(HostCall::SockSend, 0), Status::Exit(57));
+    assert_eq!(errno(HostCall::SockShutdown, 3), Status::Exit(8));
     assert_eq!(errno(HostCall::FdSeek, 1), Status::Exit(70));
     assert_eq!(errno(HostCall::FdRead, 1), Status::Exit(8));
     assert_eq!(errno(HostCall::FdClose, 1), Status::Exit(0));
