@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::capsule::{Capsule, CapsuleId};
-use crate::execution::{Execution, Invocation};
-use crate::fs::Image;
+use crate::dependency::Dependency;
+use crate::execution::{Execution, Invocation, Preopen};
+use crate::fs::{Image, ImageError};
 use crate::host_call::HostCall;
 use crate::instrument;
 use crate::interface::Function;
@@ -15,6 +16,7 @@ use crate::manifest::Kind;
 use crate::mesh_port::{MeshPort, NoMesh, Recorded};
 use crate::policy::{Policy, PolicyError};
 use crate::profile::{Caps, Outline, ProfileError};
+use crate::resolve::Resolved;
 use crate::store::{NonceError, NonceStore, StoreError};
 use nonos_identity::Verified;
 
@@ -104,6 +106,20 @@ pub enum LoadError {
     /// A library or an image: only commands run.
     #[error("a capsule of kind {0:?} does not run by itself")]
     Kind(Kind),
+    /// The payload of an image that the capsule needs is no archive of files.
+    #[error("dependency {name}: {error}")]
+    Image {
+        /// The name that the capsule gives it.
+        name: String,
+        /// What is wrong with it.
+        error: ImageError,
+    },
+    /// A library among the dependencies: this version mounts images and links no functions.
+    #[error("dependency {name} is a library, and libraries are not linked in this version")]
+    Library {
+        /// The name that the capsule gives it.
+        name: String,
+    },
     /// The capsule has dependencies, and [`Runtime::load`] resolves none: see
     /// [`Runtime::load_resolved`].
     #[error("the capsule has {0} dependencies, which were not resolved")]
@@ -181,15 +197,46 @@ impl Runtime {
     /// Validates, meters and compiles the payload under what both policies allow.
     ///
     /// # Errors
-    /// [`LoadError`] says what the payload or policy lacks.
+    /// [`LoadError`] says what the payload or policy lacks; [`LoadError::Unresolved`] that the
+    /// capsule needs others.
     pub fn load(&self, capsule: &Verified<Capsule>, operator: &Policy) -> Result<Loaded, LoadError> {
+        match capsule.dependencies().len() {
+            0 => self.load_with(capsule, Arc::new([]), operator),
+            count => Err(LoadError::Unresolved(count)),
+        }
+    }
+
+    /// As [`Self::load`], with everything the capsule needs.
+    ///
+    /// # Errors
+    /// [`LoadError`], also if the payload of an image is none.
+    pub fn load_resolved(&self, resolved: &Resolved, operator: &Policy) -> Result<Loaded, LoadError> {
+        let mut mounts = Vec::new();
+        for (dependency, needed) in resolved.dependencies() {
+            let Dependency { name, mount, .. } = dependency;
+            let payload = needed.capsule().payload();
+            match mount {
+                Some(path) => {
+                    let image = Image::from_tar(payload)
+                        .map_err(|error| LoadError::Image { name: name.clone(), error })?;
+                    mounts.push(Preopen { path: path.clone(), image });
+                }
+                None => return Err(LoadError::Library { name: name.clone() }),
+            }
+        }
+        self.load_with(resolved.capsule(), mounts.into(), operator)
+    }
+
+    fn load_with(
+        &self,
+        capsule: &Verified<Capsule>,
+        mounts: Arc<[Preopen]>,
+        operator: &Policy,
+    ) -> Result<Loaded, LoadError> {
         operator.check()?;
         let policy = capsule.policy().intersect(operator);
         if capsule.manifest().kind != Kind::Command {
             return Err(LoadError::Kind(capsule.manifest().kind));
-        }
-        if !capsule.dependencies().is_empty() {
-            return Err(LoadError::Unresolved(capsule.dependencies().len()));
         }
         let entry = capsule.manifest().entry.clone();
         let key = ModuleKey::of(&capsule.manifest().payload.digest, &self.caps);
@@ -203,7 +250,7 @@ impl Runtime {
         };
         // What was kept was kept under another policy, perhaps for another entry.
         check(&outline, &policy, &entry)?;
-        Ok(Loaded { capsule_id: capsule.id(), policy, entry, program })
+        Ok(Loaded { capsule_id: capsule.id(), policy, entry, mounts, program })
     }
 }
 
@@ -257,6 +304,8 @@ pub struct Loaded {
     capsule_id: CapsuleId,
     policy: Policy,
     entry: String,
+    /// The images of the capsule's dependencies.
+    mounts: Arc<[Preopen]>,
     program: Arc<dyn Program>,
 }
 
@@ -325,6 +374,7 @@ impl Loaded {
             self.capsule_id,
             self.entry.clone(),
             self.policy.clone(),
+            &self.mounts,
             invocation.clone(),
             port,
         ));

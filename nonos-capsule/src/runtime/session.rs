@@ -10,7 +10,7 @@ use super::wasi::{self, Fault, World};
 use crate::capsule::CapsuleId;
 use crate::checkpoint::{self, Chain, Moment};
 use crate::domains::{HOST_LOG, RANDOM};
-use crate::execution::{Execution, Invocation, Status, TrapCode};
+use crate::execution::{Execution, Invocation, Preopen, Status, TrapCode};
 use crate::fs::Image;
 use crate::host_call::{HostCall, HostCallSet};
 use crate::mesh_port::{Inbound, MeshPort};
@@ -77,6 +77,7 @@ impl Session {
         capsule_id: CapsuleId,
         entry: String,
         policy: Policy,
+        mounts: &[Preopen],
         invocation: Invocation,
         port: Box<dyn MeshPort>,
     ) -> Self {
@@ -87,7 +88,7 @@ impl Session {
             capsule_id,
             entry,
             input_digest,
-            world: World::new(&policy, &invocation),
+            world: World::new(&policy, mounts, &invocation),
             random: blake3::Hasher::new_keyed(seed.as_bytes()).finalize_xof(),
             chain: Chain::new(genesis),
             next_checkpoint: 0,

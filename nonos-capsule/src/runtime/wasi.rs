@@ -9,7 +9,7 @@ use super::engine::{Guest, Stop};
 use super::guest::{BadPointer, GuestMemory};
 use super::nonos;
 use super::session::{GAS_PER_BYTE, Session};
-use crate::execution::Invocation;
+use crate::execution::{Invocation, Preopen};
 use crate::fs::{FileSystem, FsError, Usage, Work};
 use crate::host_call::HostCall;
 use crate::policy::{ClockMode, Policy, RandomMode};
@@ -137,15 +137,20 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(super) fn new(policy: &Policy, invocation: &Invocation) -> Self {
+    /// `mounts` are what the capsule brings along; the guest finds them before the directories
+    /// of the invocation.
+    pub(super) fn new(policy: &Policy, mounts: &[Preopen], invocation: &Invocation) -> Self {
         let quota = Usage { bytes: policy.fs_max_bytes, files: u64::from(policy.fs_max_files) };
         let mut files = FileSystem::new(quota);
         let mut descriptors = Table::with_streams();
         let mut roots = Vec::new();
-        for preopen in &invocation.preopens {
+        let given = mounts.len();
+        for (preopen, place) in mounts.iter().chain(&invocation.preopens).zip(0..) {
             let root = files.mount(&preopen.image, start_ns(invocation));
             files.retain(root);
-            roots.push(root);
+            if place >= given {
+                roots.push(root);
+            }
             // The invocation was checked; there is room for its preopens.
             let _ = descriptors.insert(Descriptor::preopen(root, preopen.path.as_str().into()));
         }

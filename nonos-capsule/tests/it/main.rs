@@ -4,6 +4,7 @@
 mod attacks;
 mod compile;
 mod container;
+mod images;
 mod metering;
 mod properties;
 mod run;

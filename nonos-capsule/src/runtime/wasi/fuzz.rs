@@ -103,7 +103,7 @@ fn session() -> Session {
         ..Invocation::new(caller, [2; 32], Timestamp::from_secs(1), NetworkId::from_name("fuzz"))
     };
     let capsule = CapsuleId::from_digest(WideDigest::of_bytes(b"fuzz"));
-    Session::new(capsule, "_start".to_owned(), policy, invocation, Box::new(crate::mesh_port::NoMesh))
+    Session::new(capsule, "_start".to_owned(), policy, &[], invocation, Box::new(crate::mesh_port::NoMesh))
 }
 
 /// Makes the calls that the bytes describe, up to the end of the bytes or of the run.
