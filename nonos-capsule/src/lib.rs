@@ -45,7 +45,7 @@ pub use crate::host_call::{HostCall, HostCallSet, UnknownHostCall};
 pub use crate::interface::{Function, Interface};
 pub use crate::manifest::{Abi, Kind, Manifest, ManifestError, PayloadInfo};
 pub use crate::mesh_port::{Inbound, MeshPort, NoMesh, PortError};
-pub use crate::payload::{PayloadError, wasm_from_wat_or_wasm};
+pub use crate::payload::{PayloadError, function_name, wasm_from_wat_or_wasm};
 pub use crate::policy::{ClockMode, MeshPolicy, Policy, PolicyError, RandomMode};
 pub use crate::profile::{Caps, ProfileError};
 pub use crate::resolve::{ResolveError, Resolved};

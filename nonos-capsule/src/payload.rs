@@ -1,5 +1,7 @@
 use std::borrow::Cow;
 
+use wasmparser::{KnownCustom, Name, Parser, Payload};
+
 /// Bytes that are neither a WASM module nor WAT text. Their author's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -26,6 +28,23 @@ pub fn wasm_from_wat_or_wasm(bytes: &[u8]) -> Result<Vec<u8>, PayloadError> {
     wat::parse_bytes(bytes).map(Cow::into_owned).map_err(|error| PayloadError::Wat(error.to_string()))
 }
 
+/// The name that a module's `name` section gives a function, for messages to its author.
+#[must_use]
+pub fn function_name(wasm: &[u8], index: u32) -> Option<String> {
+    for part in Parser::new(0).parse_all(wasm) {
+        if let Ok(Payload::CustomSection(section)) = part
+            && let KnownCustom::Name(names) = section.as_known()
+        {
+            for subsection in names {
+                let Ok(Name::Function(functions)) = subsection else { continue };
+                let found = functions.into_iter().filter_map(Result::ok).find(|naming| naming.index == index);
+                return found.map(|naming| naming.name.to_owned());
+            }
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,6 +54,14 @@ mod tests {
         let wasm = wasm_from_wat_or_wasm(b"(module)").unwrap();
         assert_eq!(wasm, b"\0asm\x01\0\0\0");
         assert_eq!(wasm_from_wat_or_wasm(&wasm), Ok(wasm.clone()));
+    }
+
+    #[test]
+    fn functions_have_the_names_of_their_author() {
+        let wasm = wasm_from_wat_or_wasm(b"(module (func $one) (func $two))").unwrap();
+        assert_eq!(function_name(&wasm, 1).as_deref(), Some("two"));
+        assert_eq!(function_name(&wasm, 2), None);
+        assert_eq!(function_name(b"\0asm", 0), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use nonos_capsule::{FileCapsuleStore, FileNonceStore, Runtime};
+use nonos_capsule::{AotCache, Compiler, FileCapsuleStore, FileNonceStore, Runtime};
 use nonos_identity::wire;
 use nonos_identity::{Certificate, Epoch, Identity, NetworkId, NodeId, Role, Timestamp};
 use nonos_ledger::redb::RedbStore;
@@ -91,6 +91,7 @@ pub struct NodeBuilder {
     data_dir: PathBuf,
     serve_control: bool,
     proofs: Option<Proofs>,
+    compiler: Compiler,
 }
 
 #[derive(Clone)]
@@ -107,12 +108,26 @@ impl std::fmt::Debug for Proofs {
 
 impl NodeBuilder {
     pub(crate) fn new(config: Config, identity: Identity) -> Self {
-        Self { config, identity, data_dir: "nonos-data".into(), serve_control: false, proofs: None }
+        Self {
+            config,
+            identity,
+            data_dir: "nonos-data".into(),
+            serve_control: false,
+            proofs: None,
+            compiler: Compiler::default(),
+        }
     }
 
     /// Where the node keeps its records; `nonos-data` if not said.
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.data_dir = path.into();
+        self
+    }
+
+    /// Where capsules are compiled; in this process if not said. The command `nonos` starts itself
+    /// as a child, so that a hostile capsule meets the kernel's limits and not the node.
+    pub fn compiler(mut self, compiler: Compiler) -> Self {
+        self.compiler = compiler;
         self
     }
 
@@ -133,7 +148,7 @@ impl NodeBuilder {
     /// # Errors
     /// [`StartError`] says what is missing and whose it is to mend.
     pub async fn start(self) -> Result<Node, StartError> {
-        let Self { config, identity, data_dir, serve_control, proofs } = self;
+        let Self { config, identity, data_dir, serve_control, proofs, compiler } = self;
         let now = clock::now();
         let network = NetworkId::from_name(&config.network);
         std::fs::DirBuilder::new()
@@ -207,7 +222,11 @@ impl NodeBuilder {
             credentials: Mutex::new(credentials),
             mesh,
             onion,
-            runtime: Runtime::new(nonos_capsule::Config::default())?,
+            runtime: Runtime::new(nonos_capsule::Config {
+                compiler,
+                cache: Some(open_cache(&data_dir.join("compiled"))?),
+                ..nonos_capsule::Config::default()
+            })?,
             capsules: FileCapsuleStore::open(data_dir.join("capsules")).map_err(|error| {
                 StartError::Store { path: data_dir.join("capsules"), message: error.to_string() }
             })?,
@@ -392,6 +411,11 @@ fn open_trust(
         }
         Err(source) => Err(StartError::Io { path: path.into(), source }),
     }
+}
+
+fn open_cache(path: &Path) -> Result<AotCache, StartError> {
+    AotCache::open(path, AotCache::DEFAULT_MAX_BYTES)
+        .map_err(|error| StartError::Store { path: path.into(), message: error.to_string() })
 }
 
 fn open_ledger(path: &Path) -> Result<Ledger, StartError> {

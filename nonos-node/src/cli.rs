@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use nonos_capsule::{CompileLimits, Compiler};
 
 /// Run signed WASM capsules on a node of your own, prove what ran, and spread both over an
 /// onion-routed mesh that needs no server.
@@ -34,6 +35,9 @@ enum Command {
     /// Make, check and run capsules
     #[command(subcommand)]
     Capsule(capsule::Capsule),
+    /// Compile one module from standard input; a node starts this for itself
+    #[command(hide = true)]
+    CompileWorker,
 }
 
 /// Where a node lives.
@@ -79,8 +83,18 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Capsule(command) => command.run(),
+            Command::CompileWorker => Ok(nonos_capsule::compile_worker()),
         }
     }
+}
+
+/// Compiles capsules in children of this very program.
+fn compiler() -> Result<Compiler, Box<dyn Error>> {
+    Ok(Compiler::Child {
+        program: std::env::current_exe()?,
+        args: vec!["compile-worker".into()],
+        limits: CompileLimits::default(),
+    })
 }
 
 /// Runs an async command on all cores.

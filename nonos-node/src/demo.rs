@@ -10,6 +10,8 @@ mod watch;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nonos_capsule::Compiler;
+
 use crate::config::Tamper;
 use crate::control::{Books, Request, Response};
 use crate::control_socket::ClientError;
@@ -41,6 +43,8 @@ pub struct Options {
     pub tamper: Option<Tamper>,
     /// Kills a relay while chunks flow.
     pub kill_relay: bool,
+    /// Where the nodes in this process compile capsules; processes compile in children of theirs.
+    pub compiler: Compiler,
 }
 
 impl Options {

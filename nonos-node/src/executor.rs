@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nonos_capsule::{
-    Capsule, CapsuleId, CapsuleStore as _, Execution, Invocation, NonceStore as _, Policy, Status,
+    Capsule, CapsuleId, CapsuleStore as _, Execution, Invocation, NonceStore as _, Policy, Resolved,
+    SignaturePolicy, Status,
 };
 use nonos_identity::wire;
 use nonos_identity::{Certificate, Digest, Epoch, NodeId, Opening, Role, SigningKey, Verified, WideDigest};
@@ -38,6 +39,9 @@ const CLAIM_TRIES: usize = 60;
 const CLAIM_CIRCUITS: usize = 4;
 /// Bytes of output told in an event; the whole output stays with the execution.
 const OUTPUT_TOLD_MAX: usize = 64 * 1024;
+
+/// Capsules fetched at most because a job's capsule needs them.
+const NEEDS_MAX: usize = 64;
 
 /// Does one job; every failure is told as an event.
 pub(crate) async fn work(shared: &Arc<Shared>, job: Digest) {
@@ -154,12 +158,34 @@ async fn fetch(shared: &Arc<Shared>, job: &JobEntry) -> Result<(Verified<Capsule
     let mut lanes = Lanes::open(shared, job.publisher).await?;
     let capsule = lanes.capsule(job.commission.capsule).await?;
     store(shared, capsule.clone()).await;
+    fetch_needs(shared, &mut lanes, &capsule).await?;
     let input = lanes.input(job.commission.input, job.commission.input_bytes).await?;
     // Whoever lies to be paid does not pay either.
     if shared.config.tamper.is_none() {
         lanes.settle().await;
     }
     Ok((capsule, input))
+}
+
+/// Fetches the capsules that a capsule needs and this node does not have, from its publisher.
+async fn fetch_needs(
+    shared: &Arc<Shared>,
+    lanes: &mut Lanes,
+    capsule: &Verified<Capsule>,
+) -> Result<(), FetchError> {
+    let ids = |capsule: &Capsule| capsule.dependencies().iter().map(|need| need.capsule).collect::<Vec<_>>();
+    let mut wanted = ids(capsule);
+    for _ in 0..NEEDS_MAX {
+        let Some(id) = wanted.pop() else { return Ok(()) };
+        if shared.capsules.contains(&id).unwrap_or(false) {
+            continue;
+        }
+        let needed = lanes.capsule(*id.as_digest()).await?;
+        wanted.extend(ids(&needed));
+        store(shared, needed).await;
+    }
+    // What is left is missing when the capsule is resolved.
+    Ok(())
 }
 
 async fn execute(
@@ -175,7 +201,9 @@ async fn execute(
     invocation.input = input;
     let host = shared.clone();
     let ran = blocking(move || {
-        let loaded = host.runtime.load(&capsule, &Policy::default()).map_err(boxed)?;
+        let rule = SignaturePolicy::new(host.network);
+        let resolved = Resolved::resolve(capsule, &host.capsules, &rule, clock::now()).map_err(boxed)?;
+        let loaded = host.runtime.load_resolved(&resolved, &Policy::default()).map_err(boxed)?;
         loaded.run(&invocation, &host.nonces).map_err(boxed)
     });
     let run = match ran.await {

@@ -46,6 +46,7 @@ impl Demo {
             processes: self.processes,
             tamper: self.tamper,
             kill_relay: self.kill_relay,
+            compiler: super::compiler()?,
         };
         let mut progress = |line: &str| eprintln!("{line}");
         let report = block_on(demo::run(&options, &mut progress))??;

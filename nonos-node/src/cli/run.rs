@@ -25,7 +25,8 @@ impl Run {
         })?;
         let identity = init::identity(&data_dir, &self.passphrase.read()?)?;
         block_on(async {
-            let node = Node::builder(config, identity).data_dir(data_dir).serve_control(true).start().await?;
+            let builder = Node::builder(config, identity).data_dir(data_dir).compiler(super::compiler()?);
+            let node = builder.serve_control(true).start().await?;
             println!("node {}", node.id());
             for ticket in self.join {
                 if let Response::Error { message } = node.handle(Request::Join { ticket }).await {

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use nonos_capsule::Compiler;
 use tempfile::TempDir;
 
 use crate::config::{Config, Roles, Tamper};
@@ -18,6 +19,7 @@ pub(super) struct Plan {
     /// The capsule's input.
     pub(super) input: PathBuf,
     pub(super) tamper: Option<Tamper>,
+    compiler: Compiler,
 }
 
 /// The nodes with a part of their own; all others relay, verify and broadcast.
@@ -63,6 +65,7 @@ impl Plan {
             capsule: root.path().join("capsule.mod"),
             input: root.path().join("input"),
             tamper: options.tamper,
+            compiler: options.compiler.clone(),
             root,
         };
         plan.write(plan.root.path().join(PASSPHRASE_FILE), PASSPHRASE.as_bytes())?;
@@ -94,7 +97,8 @@ impl Plan {
             drop(identity);
             return Host::process(id, name, role, &data_dir, &self.root.path().join(PASSPHRASE_FILE)).await;
         }
-        Host::task(name, role, Node::builder(config, identity).data_dir(data_dir)).await
+        let builder = Node::builder(config, identity).data_dir(data_dir).compiler(self.compiler.clone());
+        Host::task(name, role, builder).await
     }
 
     fn part(&self, index: usize) -> (String, String, Config) {

@@ -1,5 +1,6 @@
 //! The main job with real nodes on loopback.
 
+use nonos_capsule::{CompileLimits, Compiler};
 use nonos_node::Tamper;
 use nonos_node::demo::{self, Options, Report};
 
@@ -11,6 +12,11 @@ fn options() -> Options {
         processes: false,
         tamper: None,
         kill_relay: false,
+        compiler: Compiler::Child {
+            program: env!("CARGO_BIN_EXE_nonos").into(),
+            args: vec!["compile-worker".into()],
+            limits: CompileLimits::default(),
+        },
     }
 }
 
