@@ -256,8 +256,18 @@ impl Loaded {
         Ok(self.execute(invocation)?)
     }
 
+    #[cfg(all(feature = "testing", feature = "wasmi"))]
+    pub(crate) const fn of(
+        capsule_id: CapsuleId,
+        policy: Policy,
+        entry: String,
+        program: Arc<dyn Program>,
+    ) -> Self {
+        Self { capsule_id, policy, entry, program }
+    }
+
     /// Runs on a thread of its own, whose stack is as large as the deepest policy needs.
-    fn execute(&self, invocation: &Invocation) -> Result<Execution, Aborted> {
+    pub(crate) fn execute(&self, invocation: &Invocation) -> Result<Execution, Aborted> {
         let session = Box::new(Session::new(
             self.capsule_id,
             self.entry.clone(),

@@ -27,7 +27,7 @@ pub(super) const STACK_BYTES: usize = (Policy::MAX_STACK_DEPTH as usize + LEAF_S
 const POOLED_MEMORY_BYTES: usize = Policy::MAX_MEMORY_PAGES as usize * 65_536;
 
 /// Compiles with Cranelift; pools instances where the machine allows it.
-pub(super) struct WasmtimeEngine {
+pub(crate) struct WasmtimeEngine {
     exact: Flavour,
     canonical: Flavour,
 }
@@ -45,7 +45,7 @@ struct Host {
 }
 
 impl WasmtimeEngine {
-    pub(super) fn new(pool_slots: u32) -> Result<Self, EngineError> {
+    pub(crate) fn new(pool_slots: u32) -> Result<Self, EngineError> {
         Ok(Self { exact: Flavour::new(pool_slots, false)?, canonical: Flavour::new(pool_slots, true)? })
     }
 }

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod container;
+mod differential;
 mod metering;
 mod properties;
 mod run;
