@@ -47,6 +47,7 @@ impl WasmiEngine {
             .ignore_custom_sections(true)
             .wasm_relaxed_simd(false)
             .wasm_multi_memory(false)
+            .wasm_memory64(false)
             .wasm_tail_call(false)
             .wasm_extended_const(false);
         config.set_max_recursion_depth(FRAMES_MAX);

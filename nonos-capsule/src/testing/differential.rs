@@ -248,7 +248,12 @@ fn check_engines(metered: &Metered, entry: &str) -> Execution {
         NetworkId::from_name("differential"),
     );
     let run = |program: Arc<dyn Program>| {
-        let loaded = Loaded::of(CapsuleId::from_digest(WideDigest::of_bytes(&[])), policy.clone(), entry.to_owned(), program);
+        let loaded = Loaded::of(
+            CapsuleId::from_digest(WideDigest::of_bytes(&[])),
+            policy.clone(),
+            entry.to_owned(),
+            program,
+        );
         loaded.execute(&invocation).expect("a result")
     };
     let [compiled, interpreted] =

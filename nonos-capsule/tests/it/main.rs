@@ -5,6 +5,7 @@ mod attacks;
 mod container;
 mod differential;
 mod metering;
+mod nan;
 mod properties;
 mod run;
 mod support;
