@@ -14,16 +14,13 @@
 
 mod body;
 mod leaf;
+mod sections;
 
-use wasm_encoder::reencode::{Reencode, utils};
-use wasm_encoder::{
-    BranchHint, BranchHints, CodeSection, ConstExpr, DataCountSection, DataSection, ElementSection,
-    EntityType, ExportKind, ExportSection, Function, FunctionSection, GlobalSection, GlobalType,
-    ImportSection, MemorySection, Module, TableSection, TypeSection, ValType,
-};
-use wasmparser::{FunctionBody, Parser, Payload};
+use wasm_encoder::reencode::Reencode;
+use wasm_encoder::{BranchHint, ConstExpr, EntityType, ExportKind, Function, GlobalType, ValType};
 
 pub(crate) use self::leaf::LEAF_SLOTS;
+pub(crate) use self::sections::Sections;
 use crate::profile::{self, Caps, Facts, ProfileError};
 
 /// Version of the transformation; it enters every checkpoint chain.
@@ -122,23 +119,6 @@ impl From<ReencodeError> for ProfileError {
     }
 }
 
-/// The sections of a module in the order of the format.
-#[derive(Default)]
-struct Sections {
-    types: TypeSection,
-    imports: ImportSection,
-    functions: FunctionSection,
-    tables: TableSection,
-    memories: MemorySection,
-    globals: GlobalSection,
-    exports: ExportSection,
-    elements: ElementSection,
-    data_count: Option<DataCountSection>,
-    hints: BranchHints,
-    code: CodeSection,
-    data: DataSection,
-}
-
 /// A function as emitted.
 struct Body {
     function: Function,
@@ -156,26 +136,7 @@ fn transform(wasm: &[u8], facts: &Facts) -> Result<Vec<u8>, ProfileError> {
     let tick = facts.import_count();
     let prepaid = leaf::prepaid(wasm, facts)?;
     let mut added = Added { facts, tick, gas: facts.global_count, depth: facts.global_count + 1, prepaid };
-    let mut out = Sections::default();
-    let mut bodies: Vec<FunctionBody<'_>> = Vec::new();
-    let mut start = None;
-    for payload in Parser::new(0).parse_all(wasm) {
-        match payload? {
-            Payload::TypeSection(s) => utils::parse_type_section(&mut added, &mut out.types, s)?,
-            Payload::ImportSection(s) => utils::parse_import_section(&mut added, &mut out.imports, s)?,
-            Payload::FunctionSection(s) => utils::parse_function_section(&mut added, &mut out.functions, s)?,
-            Payload::TableSection(s) => utils::parse_table_section(&mut added, &mut out.tables, s)?,
-            Payload::MemorySection(s) => utils::parse_memory_section(&mut added, &mut out.memories, s)?,
-            Payload::GlobalSection(s) => utils::parse_global_section(&mut added, &mut out.globals, s)?,
-            Payload::ExportSection(s) => utils::parse_export_section(&mut added, &mut out.exports, s)?,
-            Payload::ElementSection(s) => utils::parse_element_section(&mut added, &mut out.elements, s)?,
-            Payload::DataCountSection { count, .. } => out.data_count = Some(DataCountSection { count }),
-            Payload::DataSection(s) => utils::parse_data_section(&mut added, &mut out.data, s)?,
-            Payload::StartSection { func, .. } => start = Some(added.function_index(func)?),
-            Payload::CodeSectionEntry(body) => bodies.push(body),
-            _ => {}
-        }
-    }
+    let (mut out, bodies) = Sections::read(&mut added, wasm)?;
 
     // Types beyond the module's own: that of the tick, and one per function for the block that
     // its body is wrapped into, which takes nothing and gives what the function gives.
@@ -195,7 +156,7 @@ fn transform(wasm: &[u8], facts: &Facts) -> Result<Vec<u8>, ProfileError> {
     if facts.memory_pages_min.is_some() {
         out.exports.export(MEMORY_EXPORT, ExportKind::Memory, 0);
     }
-    if let Some(start) = start {
+    if let Some(start) = out.start.take() {
         out.exports.export(START_EXPORT, ExportKind::Func, start);
     }
     for (body, defined) in bodies.iter().zip(0..) {
@@ -208,21 +169,4 @@ fn transform(wasm: &[u8], facts: &Facts) -> Result<Vec<u8>, ProfileError> {
         }
     }
     Ok(out.finish())
-}
-
-impl Sections {
-    fn finish(self) -> Vec<u8> {
-        let mut module = Module::new();
-        module.section(&self.types).section(&self.imports).section(&self.functions);
-        module.section(&self.tables).section(&self.memories).section(&self.globals);
-        module.section(&self.exports).section(&self.elements);
-        if let Some(data_count) = &self.data_count {
-            module.section(data_count);
-        }
-        if !self.hints.is_empty() {
-            module.section(&self.hints);
-        }
-        module.section(&self.code).section(&self.data);
-        module.finish()
-    }
 }

@@ -30,7 +30,7 @@ pub(super) fn dispatch(
             let memory = guest.memory().len().div_ceil(WASM_PAGE_BYTES) as u64;
             let pages = memory.saturating_add(session.world.files.footprint_pages());
             session.charge(pages.saturating_mul(GAS_PER_CHECKPOINT_PAGE), guest)?;
-            session.checkpoint(guest);
+            session.checkpoint(guest, false);
             Ok(())
         }
         HostCall::GasLeft => {

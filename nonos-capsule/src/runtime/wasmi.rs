@@ -1,3 +1,5 @@
+mod condition;
+
 use core::fmt;
 use std::sync::Arc;
 
@@ -49,6 +51,7 @@ impl WasmiEngine {
             .ignore_custom_sections(true)
             .wasm_relaxed_simd(false)
             .wasm_multi_memory(false)
+            .wasm_memory64(false)
             .wasm_tail_call(false)
             .wasm_extended_const(false);
         config.set_max_recursion_depth(FRAMES_MAX);
@@ -98,8 +101,9 @@ impl engine::Engine for WasmiEngine {
     }
 
     fn prepare(&self, _: &ModuleKey, module: &Metered) -> Result<Prepared, EngineError> {
-        let compiled = Module::new(&self.engine, module.wasm())
-            .map_err(|error| CompileError::Refused(error.to_string()))?;
+        let wasm = condition::spilled(module).map_err(|error| EngineError::Failed(error.to_string()))?;
+        let compiled =
+            Module::new(&self.engine, &wasm).map_err(|error| CompileError::Refused(error.to_string()))?;
         let linker = Arc::clone(&self.linker);
         let program = Interpreted { module: compiled, linker, globals: module.global_exports().collect() };
         Ok(Prepared::new(module, Arc::new(program)))

@@ -4,8 +4,11 @@
 mod attacks;
 mod compile;
 mod container;
+mod corpus;
+mod differential;
 mod images;
 mod metering;
+mod nan;
 mod properties;
 mod run;
 mod services;
