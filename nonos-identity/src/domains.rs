@@ -22,6 +22,10 @@ pub const ZK_SECRET: Domain = Domain::new("nonos/identity/zk-secret/v1");
 pub const ID_COMMITMENT: Domain = Domain::new("nonos/identity/id-commitment/v1");
 /// Checksum of the mesh's own onion addresses.
 pub const ONION_CHECKSUM: Domain = Domain::new("nonos/identity/onion-checksum/v1");
+/// Key and content of a box for several recipients.
+pub const SHARED_BOX: Domain = Domain::new("nonos/identity/shared-box/v1");
+/// Commitment to the content key of a box for several recipients.
+pub const BOX_KEY: Domain = Domain::new("nonos/identity/box-key/v1");
 
 /// Every domain above, for the workspace-wide uniqueness test.
 pub const ALL: &[Domain] = &[
@@ -35,6 +39,8 @@ pub const ALL: &[Domain] = &[
     ZK_SECRET,
     ID_COMMITMENT,
     ONION_CHECKSUM,
+    SHARED_BOX,
+    BOX_KEY,
 ];
 
 #[cfg(test)]
