@@ -16,6 +16,7 @@ pub mod keystore;
 mod network;
 mod role;
 mod sealed_box;
+mod signer;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
@@ -34,5 +35,6 @@ pub use crate::key::{AdmitError, NodeId, PublicKey, Signature, SignatureError, S
 pub use crate::network::NetworkId;
 pub use crate::role::Role;
 pub use crate::sealed_box::{SealError, SealedBox, SharedBox};
+pub use crate::signer::{RootSigner, SignerError};
 pub use crate::time::{Epoch, Timestamp};
 pub use crate::verified::{Unverified, Verified};
