@@ -2,21 +2,26 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod binding;
 mod certificate;
 mod digest;
 mod domain;
 pub mod domains;
 mod envelope;
 pub mod exec;
+mod expiry;
 pub mod hd;
 mod hex;
 mod identity;
 mod key;
 pub mod keystore;
 mod network;
+mod revocation;
 mod role;
 mod sealed_box;
 mod signer;
+mod succession;
+mod suicide;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
@@ -24,17 +29,22 @@ mod verified;
 pub mod wire;
 
 pub use crate::address::{OnionAddress, OnionAddressError, OnionNetwork};
-pub use crate::certificate::{Certificate, CertificateError};
+pub use crate::binding::{Binding, BindingError};
+pub use crate::certificate::{Certificate, CertificateError, CertificateRequest};
 pub use crate::digest::{Digest, WideDigest};
 pub use crate::domain::Domain;
 pub use crate::envelope::{Envelope, EnvelopeError, Header};
 pub use crate::exec::{IdCommitment, Opening, OpeningError};
+pub use crate::expiry::Expiry;
 pub use crate::hex::ParseHexError;
 pub use crate::identity::{Identity, SmallOrderError, StaticSecret};
 pub use crate::key::{AdmitError, NodeId, PublicKey, Signature, SignatureError, SigningKey};
 pub use crate::network::NetworkId;
+pub use crate::revocation::{ForkError, Merge, Revocation, RevocationError, RevocationFork, RevokedError};
 pub use crate::role::Role;
 pub use crate::sealed_box::{SealError, SealedBox, SharedBox};
 pub use crate::signer::{RootSigner, SignerError};
+pub use crate::succession::{Succession, SuccessionError, follow};
+pub use crate::suicide::Suicide;
 pub use crate::time::{Epoch, Timestamp};
 pub use crate::verified::{Unverified, Verified};
