@@ -16,10 +16,12 @@ mod identity;
 mod key;
 pub mod keystore;
 mod network;
+mod presigned;
 mod revocation;
 mod role;
 mod sealed_box;
 mod signer;
+pub mod slot_log;
 mod succession;
 mod suicide;
 #[cfg(feature = "testing")]
@@ -34,16 +36,20 @@ pub use crate::certificate::{Certificate, CertificateError, CertificateRequest};
 pub use crate::digest::{Digest, WideDigest};
 pub use crate::domain::Domain;
 pub use crate::envelope::{Envelope, EnvelopeError, Header};
-pub use crate::exec::{IdCommitment, Opening, OpeningError};
+pub use crate::exec::{
+    EpochHead, ExecutionSlots, IdCommitment, Opening, OpeningError, PublicRun, RunIdentity,
+};
 pub use crate::expiry::Expiry;
 pub use crate::hex::ParseHexError;
 pub use crate::identity::{Identity, SmallOrderError, StaticSecret};
 pub use crate::key::{AdmitError, NodeId, PublicKey, Signature, SignatureError, SigningKey};
 pub use crate::network::NetworkId;
+pub use crate::presigned::{Batch, BatchError, Presigned, SupplyError};
 pub use crate::revocation::{ForkError, Merge, Revocation, RevocationError, RevocationFork, RevokedError};
 pub use crate::role::Role;
 pub use crate::sealed_box::{SealError, SealedBox, SharedBox};
 pub use crate::signer::{RootSigner, SignerError};
+pub use crate::slot_log::{SlotError, SlotLog};
 pub use crate::succession::{Succession, SuccessionError, follow};
 pub use crate::suicide::Suicide;
 pub use crate::time::{Epoch, Timestamp};

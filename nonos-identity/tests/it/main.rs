@@ -2,7 +2,9 @@
 
 mod fixtures;
 mod keystore;
+mod openings;
 mod oracle;
 mod properties;
 mod strictness;
+mod unlinkability;
 mod vectors;
