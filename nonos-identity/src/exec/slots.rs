@@ -197,7 +197,7 @@ mod tests {
         let ascents = numbers.windows(2).filter(|pair| pair[0] < pair[1]).count();
         assert!((450..575).contains(&ascents), "{ascents} of 1023 ascend");
         let other = ExecutionSlots::new(&identity(), EPOCH.next());
-        assert_ne!(other.order.last(), numbers.first().as_deref());
+        assert_ne!(other.order.last(), numbers.first());
         numbers.sort_unstable();
         assert!(numbers.iter().copied().eq(0..1024));
         assert!(matches!(slots.take(&log), Err(TakeError::Exhausted)));

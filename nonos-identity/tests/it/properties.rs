@@ -91,18 +91,22 @@ static RECORDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let (shown, opening) = honest_run(&a, Epoch::at(now), &network);
     let (to, secret) = (b.static_secret(0).public(), StaticSecret::from_bytes(&[3; 32]));
     vec![
-        wire::to_bytes(&Revocation::issue(&root, Some(&first), [1, 9], now, day, &network).unwrap()),
-        wire::to_bytes(&Succession::sign(&root, &b.root_key(), Epoch::at(now), &network).unwrap()),
-        wire::to_bytes(&Suicide::sign(&root, &network).unwrap()),
-        wire::to_bytes(&binding.unwrap()),
+        wire::to_bytes(
+            &Revocation::issue(&root, Some(&first), [1, 9], now, day, &network).expect("in the rules"),
+        ),
+        wire::to_bytes(
+            &Succession::sign(&root, &b.root_key(), Epoch::at(now), &network).expect("in the rules"),
+        ),
+        wire::to_bytes(&Suicide::sign(&root, &network).expect("in the rules")),
+        wire::to_bytes(&binding.expect("in the rules")),
         wire::to_bytes(&request),
         wire::to_bytes(&batch),
         wire::to_bytes(&presigned),
         wire::to_bytes(&shown),
         wire::to_bytes(&opening.head),
         wire::to_bytes(&opening),
-        wire::to_bytes(&opening.seal(&to, &secret, &shown, &network).unwrap()),
-        wire::to_bytes(&opening.seal_to_all(&[to, to], &secret, &shown, &network).unwrap()),
+        wire::to_bytes(&opening.seal(&to, &secret, &shown, &network).expect("in the rules")),
+        wire::to_bytes(&opening.seal_to_all(&[to, to], &secret, &shown, &network).expect("in the rules")),
     ]
 });
 

@@ -1,5 +1,7 @@
 //! What a thousand receipts of ten nodes tell about who ran, to whoever has no blind.
 
+#![expect(clippy::indexing_slicing, reason = "statistics over tables of a fixed size")]
+
 use std::sync::LazyLock;
 
 use nonos_identity::testing::MemorySlotLog;
