@@ -15,6 +15,7 @@ mod key;
 pub mod keystore;
 mod network;
 mod role;
+mod signer;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
@@ -32,5 +33,6 @@ pub use crate::identity::{Identity, SmallOrderError, StaticSecret};
 pub use crate::key::{AdmitError, NodeId, PublicKey, Signature, SignatureError, SigningKey};
 pub use crate::network::NetworkId;
 pub use crate::role::Role;
+pub use crate::signer::{RootSigner, SignerError};
 pub use crate::time::{Epoch, Timestamp};
 pub use crate::verified::{Unverified, Verified};
