@@ -10,7 +10,7 @@ use nonos_identity::testing::MemoryKeyStore;
 use nonos_identity::wire;
 use nonos_identity::{
     Certificate, Domain, Envelope, Epoch, Identity, NetworkId, OnionAddress, OnionNetwork, Opening, Role,
-    Timestamp,
+    Seed, Timestamp,
 };
 use zeroize::Zeroizing;
 
@@ -62,7 +62,7 @@ fn certificate() -> Certificate {
 fn keystore() -> Vec<u8> {
     let store = MemoryKeyStore::default();
     let params = CreateParams {
-        seed: Zeroizing::new(counted(1)),
+        seed: Seed::from_bytes(&counted(1)),
         entropy: Zeroizing::new(counted(100)),
         cost: Argon2Cost::MIN,
         created: NOW,

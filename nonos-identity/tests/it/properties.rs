@@ -6,7 +6,7 @@ use nonos_identity::keystore::{Argon2Cost, CreateParams, KeyStore as _, Keystore
 use nonos_identity::testing::{self, MemoryKeyStore};
 use nonos_identity::wire::{self, Wire};
 use nonos_identity::{
-    Certificate, Domain, Envelope, NetworkId, OnionAddress, Opening, Timestamp, Unverified,
+    Certificate, Domain, Envelope, NetworkId, OnionAddress, Opening, Seed, Timestamp, Unverified,
 };
 use proptest::prelude::*;
 use zeroize::Zeroizing;
@@ -16,7 +16,7 @@ const D: Domain = Domain::new("nonos/identity/test/v1");
 static KEYSTORE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let store = MemoryKeyStore::default();
     let params = CreateParams {
-        seed: Zeroizing::new([7; 64]),
+        seed: Seed::from_bytes(&[7; 64]),
         entropy: Zeroizing::new([9; Keystore::ENTROPY_BYTES]),
         cost: Argon2Cost::MIN,
         created: Timestamp::from_secs(1_000_000),
@@ -64,6 +64,8 @@ fn fuzz_all(bytes: &[u8]) {
     testing::fuzz_keystore(bytes);
     testing::fuzz_onion_address(bytes);
     testing::fuzz_derivation_path(bytes);
+    testing::fuzz_recovery_phrase(bytes);
+    testing::fuzz_slot_log(bytes);
 }
 
 proptest! {
