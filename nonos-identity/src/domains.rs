@@ -10,6 +10,16 @@ pub const POSSESSION: Domain = Domain::new("nonos/identity/possession/v1");
 pub const KEYSTORE: Domain = Domain::new("nonos/identity/keystore/v1");
 /// Associated data of a keystore slot.
 pub const KEYSTORE_SLOT: Domain = Domain::new("nonos/identity/slot/v1");
+/// Derivation of a key-encryption key from a recovery phrase.
+pub const RECOVERY_PHRASE: Domain = Domain::new("nonos/identity/recovery-phrase/v1");
+/// Derivation of a key-encryption key from an X25519 agreement.
+pub const RECOVERY_KEY: Domain = Domain::new("nonos/identity/recovery-key/v1");
+/// Derivation of a key-encryption key inside a PKCS#11 token.
+pub const TOKEN_KEK: Domain = Domain::new("nonos/identity/token-kek/v1");
+/// Derivation of a seed inside a PKCS#11 token.
+pub const TOKEN_SEED: Domain = Domain::new("nonos/identity/token-seed/v1");
+/// Chained checksum of the log of used execution slots.
+pub const SLOT_LOG: Domain = Domain::new("nonos/identity/used-slots/v1");
 /// Hash of a network's name into its id.
 pub const NETWORK_NAME: Domain = Domain::new("nonos/identity/network-name/v1");
 /// Derivation of the network-context transport key.
@@ -55,6 +65,11 @@ pub const ALL: &[Domain] = &[
     POSSESSION,
     KEYSTORE,
     KEYSTORE_SLOT,
+    RECOVERY_PHRASE,
+    RECOVERY_KEY,
+    TOKEN_KEK,
+    TOKEN_SEED,
+    SLOT_LOG,
     NETWORK_NAME,
     CONTEXT_KEY,
     EXECUTION_BLIND,

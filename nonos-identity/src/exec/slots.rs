@@ -11,7 +11,7 @@ use crate::certificate::Certificate;
 use crate::digest::Digest;
 use crate::domains::{EXEC_ORDER, EXECUTION_BLIND};
 use crate::hd::HdNode;
-use crate::identity::Identity;
+use crate::identity::RoleKeys;
 use crate::key::{NodeId, PublicKey, SigningKey};
 use crate::network::NetworkId;
 use crate::slot_log::{SlotError, SlotLog};
@@ -47,8 +47,8 @@ impl ExecutionSlots {
     /// Derives the tree of an epoch: 2^10 keys, some thirty milliseconds. The same seed and epoch
     /// give the same tree, always.
     #[must_use]
-    pub fn new(identity: &Identity, epoch: Epoch) -> Self {
-        let secrets = Box::new(identity.execution_epoch(epoch));
+    pub fn new(keys: &RoleKeys, node: NodeId, epoch: Epoch) -> Self {
+        let secrets = Box::new(keys.execution_epoch(epoch));
         let leaves: Vec<_> = (0..SLOTS_PER_EPOCH)
             .map(|slot| {
                 let secret = secrets.descend(slot.into());
@@ -60,7 +60,7 @@ impl ExecutionSlots {
         let key = secrets.secret(EXEC_ORDER, &[]);
         let mut order: Vec<_> = (0..SLOTS_PER_EPOCH).collect();
         order.sort_by_cached_key(|slot| Digest::of(EXEC_ORDER, &[&*key, &slot.to_le_bytes()]));
-        Self { node: identity.node_id(), epoch, secrets, tree: SlotTree::new(&leaves), order }
+        Self { node, epoch, secrets, tree: SlotTree::new(&leaves), order }
     }
 
     /// The epoch.
@@ -180,6 +180,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::identity::Identity;
     use crate::testing::MemorySlotLog;
 
     const EPOCH: Epoch = Epoch::from_number(1_666);
@@ -188,15 +189,19 @@ mod tests {
         Identity::from_seed(&[1; 64])
     }
 
+    fn slots_of(epoch: Epoch) -> ExecutionSlots {
+        ExecutionSlots::new(identity().roles(), identity().node_id(), epoch)
+    }
+
     #[test]
     fn every_slot_is_handed_out_once_in_no_visible_order() {
-        let (log, mut slots) = (MemorySlotLog::default(), ExecutionSlots::new(&identity(), EPOCH));
+        let (log, mut slots) = (MemorySlotLog::default(), slots_of(EPOCH));
         let mut numbers: Vec<_> =
             core::iter::from_fn(|| slots.take(&log).ok().map(|slot| slot.number())).collect();
         assert_eq!(numbers.len(), 1024);
         let ascents = numbers.windows(2).filter(|pair| pair[0] < pair[1]).count();
         assert!((450..575).contains(&ascents), "{ascents} of 1023 ascend");
-        let other = ExecutionSlots::new(&identity(), EPOCH.next());
+        let other = slots_of(EPOCH.next());
         assert_ne!(other.order.last(), numbers.first());
         numbers.sort_unstable();
         assert!(numbers.iter().copied().eq(0..1024));
@@ -205,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_slot_has_the_documented_key_and_blind() {
-        let mut slots = ExecutionSlots::new(&identity(), EPOCH);
+        let mut slots = slots_of(EPOCH);
         let slot = slots.take(&MemorySlotLog::default()).expect("fresh");
         let key = identity().execution_key(EPOCH, slot.number());
         assert_eq!(slot.key().public(), key.public());
@@ -219,7 +224,7 @@ mod tests {
         let mut used = Vec::new();
         let mut root = None;
         for _ in 0..3 {
-            let mut slots = ExecutionSlots::new(&identity(), EPOCH);
+            let mut slots = slots_of(EPOCH);
             assert_eq!(*root.get_or_insert(slots.root()), slots.root());
             used.extend((0..5).map(|_| slots.take(&log).expect("free").number()));
         }
@@ -239,9 +244,15 @@ mod tests {
             fn is_used(&self, _: Epoch, slot: u32) -> Result<bool, SlotError> {
                 Ok(self.0.lock().unwrap().contains(&slot))
             }
+            fn horizon(&self) -> Result<Epoch, SlotError> {
+                Ok(Epoch::default())
+            }
+            fn forget_before(&self, _: Epoch) -> Result<(), SlotError> {
+                Err(SlotError::Broken)
+            }
         }
         let log = Failing(Mutex::default());
-        let mut slots = ExecutionSlots::new(&identity(), EPOCH);
+        let mut slots = slots_of(EPOCH);
         for _ in 0..2 {
             assert!(matches!(slots.take(&log), Err(TakeError::Log(SlotError::Broken))));
         }
@@ -251,7 +262,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_slot() {
-        let mut slots = ExecutionSlots::new(&identity(), EPOCH);
+        let mut slots = slots_of(EPOCH);
         let slot = slots.take(&MemorySlotLog::default()).expect("fresh");
         let shown = format!("{slot:?} {slots:?}");
         assert_eq!(shown, "Slot { epoch: Epoch(1666), .. } ExecutionSlots { epoch: Epoch(1666), .. }");

@@ -10,7 +10,7 @@ use nonos_identity::testing::{MemoryKeyStore, honest_run};
 use nonos_identity::wire;
 use nonos_identity::{
     Binding, Certificate, Domain, Envelope, Epoch, Identity, NetworkId, OnionAddress, OnionNetwork,
-    Revocation, Role, RunIdentity, SealedBox, StaticSecret, Succession, Suicide, Timestamp,
+    Revocation, Role, RunIdentity, SealedBox, Seed, StaticSecret, Succession, Suicide, Timestamp,
 };
 use zeroize::Zeroizing;
 
@@ -87,7 +87,7 @@ fn sealed_box() -> SealedBox {
 fn keystore() -> Vec<u8> {
     let store = MemoryKeyStore::default();
     let params = CreateParams {
-        seed: Zeroizing::new(counted(1)),
+        seed: Seed::from_bytes(&counted(1)),
         entropy: Zeroizing::new(counted(100)),
         cost: Argon2Cost::MIN,
         created: NOW,

@@ -8,8 +8,8 @@ use nonos_identity::testing::{self, MemoryKeyStore, honest_run};
 use nonos_identity::wire::{self, Wire};
 use nonos_identity::{
     Batch, Binding, Certificate, CertificateRequest, Domain, Envelope, Epoch, Identity, NetworkId,
-    OnionAddress, OnionNetwork, Opening, Revocation, Role, RunIdentity, SealedBox, SharedBox, StaticSecret,
-    Succession, Suicide, Timestamp, Unverified,
+    OnionAddress, OnionNetwork, Opening, Revocation, Role, RunIdentity, SealedBox, Seed, SharedBox,
+    StaticSecret, Succession, Suicide, Timestamp, Unverified,
 };
 use proptest::prelude::*;
 use zeroize::Zeroizing;
@@ -19,7 +19,7 @@ const D: Domain = Domain::new("nonos/identity/test/v1");
 static KEYSTORE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let store = MemoryKeyStore::default();
     let params = CreateParams {
-        seed: Zeroizing::new([7; 64]),
+        seed: Seed::from_bytes(&[7; 64]),
         entropy: Zeroizing::new([9; Keystore::ENTROPY_BYTES]),
         cost: Argon2Cost::MIN,
         created: Timestamp::from_secs(1_000_000),
@@ -74,6 +74,8 @@ fn fuzz_all(bytes: &[u8]) {
     testing::fuzz_succession(bytes);
     testing::fuzz_binding(bytes);
     testing::fuzz_presigned(bytes);
+    testing::fuzz_recovery_phrase(bytes);
+    testing::fuzz_slot_log(bytes);
 }
 
 /// One valid value of every record that a lifecycle knows.

@@ -45,7 +45,7 @@ static RECEIPTS: LazyLock<Vec<Receipt>> = LazyLock::new(|| {
             &net(),
         )
         .expect("in the rules");
-        let mut slots = ExecutionSlots::new(&identity, EPOCH);
+        let mut slots = ExecutionSlots::new(identity.roles(), identity.node_id(), EPOCH);
         let head = slots.sign_head(&signer, &certificate, None, &net()).expect("in the rules");
         let onion = identity.signing_key(Role::Onion, 0).public();
         let onion = OnionAddress::new(OnionNetwork::Mesh, onion);
