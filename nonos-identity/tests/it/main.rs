@@ -3,6 +3,8 @@
 mod fixtures;
 mod keystore;
 mod oracle;
+mod power;
 mod properties;
+mod slots;
 mod strictness;
 mod vectors;
