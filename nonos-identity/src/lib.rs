@@ -16,6 +16,8 @@ mod key;
 pub mod keystore;
 pub mod memory;
 mod network;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 mod role;
 mod seed;
 mod signer;
@@ -23,6 +25,8 @@ pub mod slot_log;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
+#[cfg(feature = "tpm2")]
+pub mod tpm2;
 mod verified;
 pub mod wire;
 
