@@ -32,6 +32,32 @@ pub const ZK_SECRET: Domain = Domain::new("nonos/identity/zk-secret/v1");
 pub const ID_COMMITMENT: Domain = Domain::new("nonos/identity/id-commitment/v1");
 /// Checksum of the mesh's own onion addresses.
 pub const ONION_CHECKSUM: Domain = Domain::new("nonos/identity/onion-checksum/v1");
+/// Key and content of a box for several recipients.
+pub const SHARED_BOX: Domain = Domain::new("nonos/identity/shared-box/v1");
+/// Commitment to the content key of a box for several recipients.
+pub const BOX_KEY: Domain = Domain::new("nonos/identity/box-key/v1");
+/// Digest that names one certificate.
+pub const CERTIFICATE_ID: Domain = Domain::new("nonos/identity/certificate-id/v1");
+/// Root signature over a revocation list.
+pub const REVOCATION: Domain = Domain::new("nonos/identity/revocation/v1");
+/// Digest that names one revocation list.
+pub const REVOCATION_ID: Domain = Domain::new("nonos/identity/list-id/v1");
+/// Signatures of the old and the new root over a succession.
+pub const SUCCESSION: Domain = Domain::new("nonos/identity/succession/v1");
+/// Root signature over the statement that revokes the root itself.
+pub const SUICIDE: Domain = Domain::new("nonos/identity/suicide/v1");
+/// Signatures over the binding of a node to its transport key and onion address.
+pub const BINDING: Domain = Domain::new("nonos/identity/binding/v1");
+/// Epoch signer's signature over an epoch head.
+pub const EXEC_HEAD: Domain = Domain::new("nonos/identity/exec-head/v1");
+/// Digest that names one epoch head.
+pub const EXEC_HEAD_ID: Domain = Domain::new("nonos/identity/head-id/v1");
+/// Hidden leaf of an execution slot.
+pub const EXEC_LEAF: Domain = Domain::new("nonos/identity/exec-leaf/v1");
+/// Derivation of the order in which the slots of an epoch are used.
+pub const EXEC_ORDER: Domain = Domain::new("nonos/identity/exec-order/v1");
+/// Sealed opening of one run.
+pub const OPENING: Domain = Domain::new("nonos/identity/opening/v1");
 
 /// Every domain above, for the workspace-wide uniqueness test.
 pub const ALL: &[Domain] = &[
@@ -50,6 +76,19 @@ pub const ALL: &[Domain] = &[
     ZK_SECRET,
     ID_COMMITMENT,
     ONION_CHECKSUM,
+    SHARED_BOX,
+    BOX_KEY,
+    CERTIFICATE_ID,
+    REVOCATION,
+    REVOCATION_ID,
+    SUCCESSION,
+    SUICIDE,
+    BINDING,
+    EXEC_HEAD,
+    EXEC_HEAD_ID,
+    EXEC_LEAF,
+    EXEC_ORDER,
+    OPENING,
 ];
 
 #[cfg(test)]

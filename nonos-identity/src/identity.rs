@@ -81,7 +81,12 @@ impl RoleKeys {
     }
 
     fn execution(&self, epoch: Epoch, slot: u32) -> HdNode {
-        self.role(Role::Execution).descend(epoch.number()).descend(slot.into())
+        self.execution_epoch(epoch).descend(slot.into())
+    }
+
+    /// All that the slots of one epoch need, and nothing of other epochs.
+    pub(crate) fn execution_epoch(&self, epoch: Epoch) -> HdNode {
+        self.role(Role::Execution).descend(epoch.number())
     }
 }
 

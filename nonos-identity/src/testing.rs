@@ -13,19 +13,27 @@ use proptest::prelude::*;
 pub use self::disk::{Fault, SimulatedDisk};
 
 use crate::address::{OnionAddress, OnionNetwork};
-use crate::certificate::Certificate;
+use crate::binding::Binding;
+use crate::certificate::{Certificate, CertificateRequest};
 use crate::domain::Domain;
+use crate::domains::OPENING;
 use crate::envelope::Envelope;
-use crate::exec::{IdCommitment, Opening};
+use crate::exec::{EpochHead, ExecutionSlots, HeadFork, IdCommitment, Opening, PublicRun, RunIdentity};
 use crate::hd::DerivationPath;
+use crate::identity::{Identity, StaticSecret};
 use crate::key::{NodeId, PublicKey, Signature, SignatureError, SigningKey};
 use crate::keystore::{
     AnchorError, KekError, KekSource, KeyStore, Keystore, RecoveryPhrase, RollbackAnchor, Sealed,
     StorageError, fuzz_params,
 };
 use crate::network::NetworkId;
+use crate::presigned::{Batch, Presigned};
+use crate::revocation::{Revocation, RevocationFork};
 use crate::role::Role;
+use crate::sealed_box::{SealedBox, SharedBox};
 use crate::slot_log::{FileSlotLog, Records, SlotError, SlotLog};
+use crate::succession::Succession;
+use crate::suicide::Suicide;
 use crate::time::{Epoch, Timestamp};
 use crate::wire::{self, Wire};
 
@@ -268,10 +276,10 @@ pub fn certificate(network: NetworkId) -> impl Strategy<Value = Certificate> {
         })
 }
 
-/// Openings.
-pub fn opening() -> impl Strategy<Value = Opening> {
+/// Identities of runs, of any node and slot.
+pub fn run_identity() -> impl Strategy<Value = RunIdentity> {
     (any::<[u8; 32]>(), onion_address(), signing_key(), any::<u64>(), any::<u32>(), any::<[u8; 32]>())
-        .prop_map(|(node, onion, peer, epoch, slot, blind)| Opening {
+        .prop_map(|(node, onion, peer, epoch, slot, blind)| RunIdentity {
             node: NodeId::from_bytes(node),
             onion,
             peer: peer.public(),
@@ -279,6 +287,27 @@ pub fn opening() -> impl Strategy<Value = Opening> {
             slot,
             blind,
         })
+}
+
+/// A run of some slot of an epoch, and the opening that holds for it in a network.
+///
+/// # Panics
+/// Never: what it issues is within the rules.
+#[must_use]
+pub fn honest_run(identity: &Identity, epoch: Epoch, network: &NetworkId) -> (PublicRun, Opening) {
+    let signer = identity.signing_key(Role::EpochSigner, 0);
+    let root = identity.root_key();
+    let lifetime = Certificate::MAX_LIFETIME;
+    let certificate =
+        Certificate::issue(&root, &signer, Role::EpochSigner, 7, epoch.start(), lifetime, network)
+            .expect("within the rules");
+    let mut slots = ExecutionSlots::new(identity.roles(), identity.node_id(), epoch);
+    let head = slots.sign_head(&signer, &certificate, None, network).expect("within the rules");
+    let slot = slots.take(&MemorySlotLog::default()).expect("all are free");
+    let onion = identity.signing_key(Role::Onion, 0).public();
+    let run =
+        slot.identity(OnionAddress::new(OnionNetwork::Mesh, onion), identity.transport_key(network).public());
+    (run.public(slot.key().public()), slot.opening(run, head, certificate))
 }
 
 /// Envelopes with bodies up to 1 KiB, sealed for a domain and a network.
@@ -304,23 +333,98 @@ fn fuzz_one<T: Wire>(bytes: &[u8]) {
     }
 }
 
-/// Every fixed-shape record of this crate.
+/// Every small record of this crate.
 ///
 /// # Panics
 /// If a decoder accepts bytes that are not canonical.
 pub fn fuzz_wire(bytes: &[u8]) {
     fuzz_one::<Role>(bytes);
     fuzz_one::<IdCommitment>(bytes);
-    fuzz_one::<Opening>(bytes);
+    fuzz_one::<PublicRun>(bytes);
+    fuzz_one::<RunIdentity>(bytes);
     fuzz_one::<OnionAddress>(bytes);
 }
 
-/// [`Certificate`] from bytes.
+/// [`Opening`] from bytes.
+///
+/// # Panics
+/// If the decoder accepts bytes that are not canonical, or an opening of nothing checks.
+pub fn fuzz_opening(bytes: &[u8]) {
+    fuzz_one::<Opening>(bytes);
+    if let Ok(opening) = wire::from_bytes::<Opening>(bytes) {
+        let network = NetworkId::from_bytes([0; 32]);
+        let exec_key = opening.run.peer;
+        assert!(opening.check(&opening.run.public(exec_key), &network, None).is_err());
+    }
+}
+
+/// [`EpochHead`] and [`HeadFork`] from bytes.
+///
+/// # Panics
+/// If a decoder accepts bytes that are not canonical.
+pub fn fuzz_head(bytes: &[u8]) {
+    fuzz_one::<EpochHead>(bytes);
+    fuzz_one::<HeadFork>(bytes);
+}
+
+/// [`SealedBox`] and [`SharedBox`] from bytes, and opening them.
+///
+/// # Panics
+/// If a decoder accepts bytes that are not canonical, or a box opens that nobody sealed.
+pub fn fuzz_sealed_box(bytes: &[u8]) {
+    fuzz_one::<SealedBox>(bytes);
+    fuzz_one::<SharedBox>(bytes);
+    let secret = StaticSecret::from_bytes(&[0x5a; 32]);
+    if let Ok(sealed) = wire::from_bytes::<SealedBox>(bytes) {
+        assert!(sealed.open(&secret, OPENING, b"").is_err());
+    }
+    if let Ok(shared) = wire::from_bytes::<SharedBox>(bytes) {
+        assert!(shared.open(&secret, OPENING, b"").is_err());
+    }
+}
+
+/// [`Revocation`] and [`RevocationFork`] from bytes.
+///
+/// # Panics
+/// If a decoder accepts bytes that are not canonical.
+pub fn fuzz_revocation(bytes: &[u8]) {
+    fuzz_one::<Revocation>(bytes);
+    fuzz_one::<RevocationFork>(bytes);
+}
+
+/// [`Succession`] and [`Suicide`] from bytes.
+///
+/// # Panics
+/// If a decoder accepts bytes that are not canonical.
+pub fn fuzz_succession(bytes: &[u8]) {
+    fuzz_one::<Succession>(bytes);
+    fuzz_one::<Suicide>(bytes);
+}
+
+/// [`Binding`] from bytes.
 ///
 /// # Panics
 /// If the decoder accepts bytes that are not canonical.
+pub fn fuzz_binding(bytes: &[u8]) {
+    fuzz_one::<Binding>(bytes);
+}
+
+/// [`Batch`] and [`Presigned`] from bytes.
+///
+/// # Panics
+/// If a decoder accepts bytes that are not canonical.
+pub fn fuzz_presigned(bytes: &[u8]) {
+    fuzz_one::<Batch>(bytes);
+    fuzz_one::<Presigned>(bytes);
+}
+
+/// [`Certificate`] and [`CertificateRequest`] from bytes.
+///
+/// # Panics
+/// If a decoder accepts bytes that are not canonical.
 pub fn fuzz_certificate(bytes: &[u8]) {
     fuzz_one::<Certificate>(bytes);
+    fuzz_one::<CertificateRequest>(bytes);
 }
 
 /// [`Envelope::parse`].

@@ -9,11 +9,12 @@ use nonos_identity::keystore::{
     Argon2Cost, CreateParams, KekSource, KeyStore as _, Keystore, NewSlot, OpenKeystore, Passphrase,
     RecoveryKey, RecoveryPhrase,
 };
-use nonos_identity::testing::{MemoryKeyStore, SimulatedDisk};
+use nonos_identity::testing::{MemoryKeyStore, SimulatedDisk, honest_run};
 use nonos_identity::wire;
 use nonos_identity::{
-    Certificate, Domain, Envelope, Epoch, Identity, NetworkId, OnionAddress, OnionNetwork, Opening, Role,
-    Seed, SlotLog as _, Timestamp,
+    Binding, Certificate, Domain, Envelope, Epoch, Identity, NetworkId, OnionAddress, OnionNetwork,
+    Revocation, Role, RunIdentity, SealedBox, Seed, SlotLog as _, StaticSecret, Succession, Suicide,
+    Timestamp,
 };
 use zeroize::Zeroizing;
 
@@ -32,10 +33,10 @@ fn identity() -> Identity {
     Identity::from_seed(&counted(1))
 }
 
-fn opening() -> Opening {
+fn run() -> RunIdentity {
     let (epoch, slot) = (Epoch::at(NOW), 5);
     let onion = identity().signing_key(Role::Onion, 0).public();
-    Opening {
+    RunIdentity {
         node: identity().node_id(),
         onion: OnionAddress::new(OnionNetwork::Mesh, onion),
         peer: identity().transport_key(&network()).public(),
@@ -60,6 +61,31 @@ fn certificate() -> Certificate {
     let subject = identity().transport_key(&network());
     Certificate::issue(&identity().root_key(), &subject, Role::Transport, 1, NOW, HOUR, &network())
         .expect("within the rules")
+}
+
+fn revocation() -> Revocation {
+    let root = identity().root_key();
+    let first = Revocation::issue(&root, None, [], NOW, HOUR, &network()).expect("in the rules");
+    Revocation::issue(&root, Some(&first), [1, 70_000], NOW, HOUR, &network()).expect("in the rules")
+}
+
+fn succession() -> Succession {
+    let new = Identity::from_seed(&counted(2)).root_key();
+    Succession::sign(&identity().root_key(), &new, Epoch::at(NOW), &network()).expect("two roots")
+}
+
+fn binding() -> Binding {
+    let identity = identity();
+    let (peer, onion) = (identity.transport_key(&network()), identity.signing_key(Role::Onion, 0));
+    let mesh = OnionNetwork::Mesh;
+    Binding::issue(&identity.root_key(), &peer, &onion, mesh, 1, NOW, HOUR, &network()).expect("in the rules")
+}
+
+fn sealed_box() -> SealedBox {
+    let ephemeral = StaticSecret::from_bytes(&counted(200));
+    let domain = Domain::new("nonos/identity/test/v1");
+    SealedBox::seal(&identity().static_secret(0).public(), &ephemeral, domain, b"aad", b"plain")
+        .expect("honest key")
 }
 
 fn keystore() -> Vec<u8> {
@@ -106,9 +132,11 @@ fn slot_log() -> Vec<u8> {
 
 #[test]
 fn nothing_has_changed() {
-    let (identity, opening) = (identity(), opening());
-    let exec_key = identity.execution_key(opening.epoch, opening.slot).public();
-    let values: [(&str, Vec<u8>); 15] = [
+    let (identity, run) = (identity(), run());
+    let exec_key = identity.execution_key(run.epoch, run.slot).public();
+    let (shown, opening) = honest_run(&identity, run.epoch, &network());
+    let suicide = Suicide::sign(&identity.root_key(), &network()).expect("software signs");
+    let values: [(&str, Vec<u8>); 22] = [
         ("network", network().as_bytes().to_vec()),
         ("node", identity.node_id().as_bytes().to_vec()),
         ("transport", identity.transport_key(&network()).public().as_bytes().to_vec()),
@@ -116,12 +144,19 @@ fn nothing_has_changed() {
         ("static-0", identity.static_secret(0).public().to_vec()),
         ("zk-0", identity.zk_secret(0).to_vec()),
         ("execution", exec_key.as_bytes().to_vec()),
-        ("onion", wire::to_bytes(&opening.onion)),
+        ("onion", wire::to_bytes(&run.onion)),
         ("certificate", wire::to_bytes(&certificate())),
-        ("opening", wire::to_bytes(&opening)),
-        ("id-commitment", opening.commit(&exec_key).as_bytes().to_vec()),
+        ("run-identity", wire::to_bytes(&run)),
+        ("id-commitment", run.commit(&exec_key).as_bytes().to_vec()),
         ("envelope", envelope().as_bytes().to_vec()),
         ("keystore", keystore()),
+        ("revocation", wire::to_bytes(&revocation())),
+        ("succession", wire::to_bytes(&succession())),
+        ("suicide", wire::to_bytes(&suicide)),
+        ("binding", wire::to_bytes(&binding())),
+        ("public-run", wire::to_bytes(&shown)),
+        ("opening", wire::to_bytes(&opening)),
+        ("sealed-box", wire::to_bytes(&sealed_box())),
         ("keystore-slots", keystore_with_slots()),
         ("slot-log", slot_log()),
     ];
