@@ -18,6 +18,8 @@ mod key;
 pub mod keystore;
 pub mod memory;
 mod network;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 mod presigned;
 mod revocation;
 mod role;
@@ -30,6 +32,8 @@ mod suicide;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
+#[cfg(feature = "tpm2")]
+pub mod tpm2;
 mod verified;
 pub mod wire;
 

@@ -233,6 +233,12 @@ pub fn verify_untagged(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> 
     key.verify_untagged(message, &Signature::from_bytes(*signature))
 }
 
+/// The seed of BIP39 for a phrase and a password: published vectors have one, our phrases none.
+#[must_use]
+pub fn bip39_seed(phrase: &RecoveryPhrase, password: &str) -> [u8; 64] {
+    phrase.seed_with_password(password)
+}
+
 /// Signing keys that are on no list of published keys.
 pub fn signing_key() -> impl Strategy<Value = SigningKey> {
     any::<[u8; 32]>()

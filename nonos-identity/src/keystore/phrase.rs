@@ -88,6 +88,12 @@ impl RecoveryPhrase {
         text
     }
 
+    /// The seed of BIP39 with a password, for its vectors: the phrases of this crate have none.
+    #[cfg(feature = "testing")]
+    pub(crate) fn seed_with_password(&self, password: &str) -> [u8; 64] {
+        self.0.to_seed_normalized(password)
+    }
+
     fn key(&self, root: NodeId, salt: &[u8; 32]) -> Kek {
         let seed = Zeroizing::new(self.0.to_seed_normalized(""));
         let mut key = Zeroizing::new([0; 32]);

@@ -135,6 +135,12 @@ impl SimulatedDisk {
         state.fault = Some((state.operations.saturating_add(after), fault));
     }
 
+    /// Whether an injected fault is still to come.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        self.state().fault.is_some()
+    }
+
     /// Whether the power went.
     #[must_use]
     pub fn is_off(&self) -> bool {

