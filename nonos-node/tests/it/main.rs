@@ -1,5 +1,6 @@
 //! Integration tests of the composition.
 
 mod demo;
+mod disclosure;
 mod domains;
 mod records;

@@ -19,7 +19,9 @@ use super::now;
 /// signed, and that its root key certified that signer. It does not check the receipt's proof.
 /// What it shows proves to others, too, who ran: keep it to yourself.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:  nonos key open-receipt --show-key\n           nonos key open-receipt 3f0a.disclosure --revocation revocation.list")]
+#[command(
+    after_help = "Examples:  nonos key open-receipt --show-key\n           nonos key open-receipt 3f0a.disclosure --revocation revocation.list"
+)]
 pub(in super::super) struct OpenReceipt {
     /// The disclosure
     #[arg(value_name = "FILE", required_unless_present = "show_key")]
@@ -89,8 +91,12 @@ impl OpenReceipt {
         println!("epoch       {}, slot {}", run.epoch, run.slot);
         println!("capsule     {}", statement.capsule_id);
         println!("signed      at {} by one-run key {}", body.timestamp, statement.exec_key.node_id().short());
-        println!("chain       receipt, execution key, epoch head, epoch signer {}, root: holds", opening.certificate.serial());
-        let checked = if revocation.is_some() { "not on the list given" } else { "not checked; give --revocation" };
+        println!(
+            "chain       receipt, execution key, epoch head, epoch signer {}, root: holds",
+            opening.certificate.serial()
+        );
+        let checked =
+            if revocation.is_some() { "not on the list given" } else { "not checked; give --revocation" };
         println!("revocation  {checked}");
         Ok(ExitCode::SUCCESS)
     }
@@ -106,7 +112,8 @@ fn list(path: &PathBuf, network: &NetworkId) -> Result<Verified<Revocation>, Box
 /// Reads a file of at most `limit` bytes: whoever sent it cannot fill the memory.
 fn read(path: &PathBuf, limit: usize) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     use std::io::Read as _;
-    let file = std::fs::File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let file =
+        std::fs::File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let mut bytes = Vec::new();
     file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
