@@ -96,10 +96,12 @@ fn every_auditor_learns_who_ran_and_nobody_else_does() {
     let run = run(&identity);
     let disclosure = disclose(&run);
     for seed in [8, 9] {
-        let (body, opening) = disclosure.open(&auditor(seed), None).expect("an auditor");
+        let (body, opening) = disclosure.open(&auditor(seed), &network(), None).expect("an auditor");
         assert_eq!((body, opening.run.node), (run.body.clone(), identity.node_id()));
     }
-    assert!(matches!(disclosure.open(&auditor(7), None), Err(DisclosureError::Unseal(_))));
+    assert!(matches!(disclosure.open(&auditor(7), &network(), None), Err(DisclosureError::Unseal(_))));
+    let other = NetworkId::from_name("other");
+    assert!(matches!(disclosure.open(&auditor(8), &other, None), Err(DisclosureError::Envelope(_))));
 }
 
 #[test]
@@ -107,7 +109,7 @@ fn an_opening_does_not_move_to_another_receipt() {
     let identity = Identity::from_seed(&[1; 64]);
     let (mine, other) = (run(&identity), run(&Identity::from_seed(&[2; 64])));
     let swapped = Disclosure { receipt: disclose(&other).receipt, opening: disclose(&mine).opening };
-    assert!(matches!(swapped.open(&auditor(8), None), Err(DisclosureError::Unseal(_))));
+    assert!(matches!(swapped.open(&auditor(8), &network(), None), Err(DisclosureError::Unseal(_))));
 }
 
 #[test]
@@ -116,7 +118,7 @@ fn an_altered_receipt_discloses_nothing() {
     for at in 0..disclosure.receipt.0.len() {
         let mut altered = disclosure.clone();
         altered.receipt.0[at] ^= 1;
-        assert!(altered.open(&auditor(8), None).is_err(), "byte {at}");
+        assert!(altered.open(&auditor(8), &network(), None).is_err(), "byte {at}");
     }
 }
 
@@ -129,7 +131,7 @@ fn a_revoked_signer_discloses_nothing() {
         let list = Revocation::issue(&root, None, serials.iter().copied(), EPOCH.start(), day, &network());
         Unverified::new(list.expect("in the rules")).check_issued(&network(), EPOCH.start()).expect("valid")
     };
-    assert!(disclosure.open(&auditor(8), Some(&list(&[6]))).is_ok());
-    let refused = disclosure.open(&auditor(8), Some(&list(&[7])));
+    assert!(disclosure.open(&auditor(8), &network(), Some(&list(&[6]))).is_ok());
+    let refused = disclosure.open(&auditor(8), &network(), Some(&list(&[7])));
     assert!(matches!(refused, Err(DisclosureError::Opening(OpeningError::Revoked(_)))), "{refused:?}");
 }

@@ -5,8 +5,8 @@ use clap::Args;
 use data_encoding::HEXLOWER;
 use nonos_identity::wire::{self, Wire as _};
 use nonos_identity::{NetworkId, Revocation, Unverified, Verified};
-use nonos_node::init;
 use nonos_node::records::Disclosure;
+use nonos_node::{Config, init};
 
 use super::super::{CliResult, DataDir, Passphrase, print_json};
 use super::now;
@@ -59,14 +59,10 @@ impl OpenReceipt {
         };
         let disclosure: Disclosure = wire::from_bytes(&read(file, Disclosure::MAX_BYTES)?)
             .map_err(|error| format!("{} is no disclosure: {error}", file.display()))?;
-        let network = nonos_zk::Receipt::parse(&disclosure.receipt.0)
-            .map_err(|error| format!("{} holds no receipt: {error}", file.display()))?
-            .body()
-            .statement
-            .network;
+        let network = NetworkId::from_name(&Config::load(&self.data_dir.data_dir)?.network);
         let revocation = self.revocation.as_ref().map(|path| list(path, &network)).transpose()?;
         let (body, opening) = disclosure
-            .open(&secret, revocation.as_ref())
+            .open(&secret, &network, revocation.as_ref())
             .map_err(|error| format!("{} discloses nothing: {error}", file.display()))?;
         let (statement, run) = (&body.statement, &opening.run);
         if self.json {
