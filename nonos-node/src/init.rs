@@ -3,7 +3,7 @@
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use nonos_identity::Identity;
+use nonos_identity::{Identity, Seed};
 use nonos_identity::keystore::{Argon2Cost, CreateError, CreateParams, Keystore, OpenError};
 use zeroize::Zeroizing;
 
@@ -68,7 +68,7 @@ pub fn create(data_dir: &Path, passphrase: &str, config: &Config) -> Result<Iden
         .map_err(|source| InitError::Directory { path: data_dir.into(), source })?;
     let path = data_dir.join(KEYSTORE);
     let params = CreateParams {
-        seed: Zeroizing::new(clock::random()),
+        seed: Seed::from_bytes(&Zeroizing::new(clock::random())),
         entropy: Zeroizing::new(clock::random()),
         cost: Argon2Cost::default(),
         created: clock::now(),
