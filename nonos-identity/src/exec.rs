@@ -9,7 +9,7 @@
 //! and all heads, but no blind, cannot tell which node ran, nor whether two runs are of one node.
 //! An [`Opening`], sealed to an authorised verifier, discloses one run: receipt, execution key,
 //! epoch root, epoch signer, root key, checked offline. Two trees for one epoch are a
-//! [`HeadFork`], which proves itself.
+//! [`HeadEquivocation`], which proves itself.
 //!
 //! This hides who ran from whoever reads records. It hides nothing from whoever watches the
 //! network, and nothing once the seed is known.
@@ -21,7 +21,7 @@ mod slots;
 mod tree;
 
 pub use self::commitment::{IdCommitment, PublicRun, RunIdentity};
-pub use self::head::{EpochHead, HeadError, HeadFork, HeadForkError};
+pub use self::head::{EpochHead, HeadEquivocation, HeadEquivocationError, HeadError};
 pub use self::opening::{Opening, OpeningError, UnsealError};
 pub use self::slots::{ExecutionSlots, Slot, TakeError};
 pub use self::tree::{LOG2_SLOTS, SLOTS_PER_EPOCH};

@@ -52,7 +52,9 @@ pub use crate::identity::{Identity, RoleKeys, SmallOrderError, StaticSecret};
 pub use crate::key::{AdmitError, NodeId, PublicKey, Signature, SignatureError, SigningKey};
 pub use crate::network::NetworkId;
 pub use crate::presigned::{Batch, BatchError, Presigned, SupplyError};
-pub use crate::revocation::{ForkError, Merge, Revocation, RevocationError, RevocationFork, RevokedError};
+pub use crate::revocation::{
+    EquivocationError, Merge, Revocation, RevocationEquivocation, RevocationError, RevokedError,
+};
 pub use crate::role::Role;
 pub use crate::sealed_box::{SealError, SealedBox, SharedBox};
 pub use crate::seed::{Seed, SeedSource};

@@ -107,12 +107,12 @@ pub enum Merge {
     /// The other one was newer and took its place.
     Replaced,
     /// The root contradicted itself. Ours was kept; the root should not be trusted any more.
-    Forked(Box<RevocationFork>),
+    Equivocated(Box<RevocationEquivocation>),
 }
 
 impl Revocation {
     /// Most serials of a list. A root has no use for more within a certificate's life, and the
-    /// evidence of a fork, two lists, still fits a gossip item of 64 KiB.
+    /// evidence of an equivocation, two lists, still fits a gossip item of 64 KiB.
     pub const MAX_SERIALS: usize = 2048;
 
     /// Longest time until the next list is due: after that a thief could have kept newer ones
@@ -271,8 +271,9 @@ impl Verified<Revocation> {
             return Err(RevocationError::OtherRoot);
         }
         if contradict(self, &other) || contradict(&other, self) {
-            let fork = RevocationFork { one: Revocation::clone(self), two: other.into_inner() };
-            return Ok(Merge::Forked(Box::new(fork)));
+            let equivocation =
+                RevocationEquivocation { one: Revocation::clone(self), two: other.into_inner() };
+            return Ok(Merge::Equivocated(Box::new(equivocation)));
         }
         if other.terms.seq <= self.terms.seq {
             return Ok(Merge::Kept);
@@ -295,21 +296,21 @@ fn contradict(one: &Revocation, two: &Revocation) -> bool {
 ///
 /// Wire form: `[list, list]`.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct RevocationFork {
+pub struct RevocationEquivocation {
     #[n(0)]
     one: Revocation,
     #[n(1)]
     two: Revocation,
 }
 
-impl Wire for RevocationFork {
+impl Wire for RevocationEquivocation {
     const MAX_BYTES: usize = 2 * Revocation::MAX_BYTES + 1;
 }
 
-/// What is presented as a fork and is none; the fault of whoever presented it.
+/// What is presented as an equivocation and is none; the fault of whoever presented it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ForkError {
+pub enum EquivocationError {
     /// One of the lists does not count.
     #[error(transparent)]
     List(#[from] RevocationError),
@@ -318,7 +319,7 @@ pub enum ForkError {
     NoContradiction,
 }
 
-impl RevocationFork {
+impl RevocationEquivocation {
     /// The node that contradicted itself.
     #[must_use]
     pub const fn node(&self) -> NodeId {
@@ -326,13 +327,16 @@ impl RevocationFork {
     }
 }
 
-impl Unverified<RevocationFork> {
+impl Unverified<RevocationEquivocation> {
     /// Checks both signatures and the contradiction.
     ///
     /// # Errors
-    /// [`ForkError`] if it proves nothing.
-    pub fn check_fork(self, network: &NetworkId) -> Result<Verified<RevocationFork>, ForkError> {
-        self.check(|RevocationFork { one, two }| {
+    /// [`EquivocationError`] if it proves nothing.
+    pub fn check_equivocation(
+        self,
+        network: &NetworkId,
+    ) -> Result<Verified<RevocationEquivocation>, EquivocationError> {
+        self.check(|RevocationEquivocation { one, two }| {
             if one.node() != two.node() {
                 return Err(RevocationError::OtherRoot.into());
             }
@@ -341,7 +345,7 @@ impl Unverified<RevocationFork> {
             if contradict(one, two) || contradict(two, one) {
                 Ok(())
             } else {
-                Err(ForkError::NoContradiction)
+                Err(EquivocationError::NoContradiction)
             }
         })
     }
@@ -433,9 +437,9 @@ mod tests {
             Revocation::issue(&key(1), Some(&longest), serials, NOW, DAY, &net()).map(|_| ())
         };
         assert_eq!(next(vec![]), Err(RevocationError::Chain), "no number is left");
-        let fork = RevocationFork { one: longest.clone(), two: longest };
-        let bytes = wire::to_bytes(&fork);
-        assert!(bytes.len() < 64 * 1024 && wire::from_bytes::<RevocationFork>(&bytes).is_ok());
+        let equivocation = RevocationEquivocation { one: longest.clone(), two: longest };
+        let bytes = wire::to_bytes(&equivocation);
+        assert!(bytes.len() < 64 * 1024 && wire::from_bytes::<RevocationEquivocation>(&bytes).is_ok());
         let many = Revocation::issue(&key(1), None, 0..3000, NOW, DAY, &net());
         assert_eq!(many, Err(RevocationError::TooMany(3000)));
     }
@@ -467,12 +471,13 @@ mod tests {
         let after_one = list(Some(&one), &[1]);
         for (mine, theirs) in [(&one, &two), (&after_one, &two), (&two, &after_one)] {
             let mut held = check(mine).expect("valid");
-            let Ok(Merge::Forked(fork)) = held.merge(check(theirs).expect("valid")) else {
+            let Ok(Merge::Equivocated(equivocation)) = held.merge(check(theirs).expect("valid")) else {
                 panic!("a contradiction")
             };
             assert_eq!(&*held, mine, "ours is kept");
-            let received: RevocationFork = wire::from_bytes(&wire::to_bytes(&*fork)).expect("canonical");
-            let proven = Unverified::new(received).check_fork(&net()).expect("a fork");
+            let received: RevocationEquivocation =
+                wire::from_bytes(&wire::to_bytes(&*equivocation)).expect("canonical");
+            let proven = Unverified::new(received).check_equivocation(&net()).expect("an equivocation");
             assert_eq!(proven.node(), key(1).public().node_id());
         }
     }
@@ -483,17 +488,17 @@ mod tests {
         let first = list(None, &[1]);
         let second = list(Some(&first), &[1, 2]);
         let third = list(Some(&second), &[1, 2, 3]);
-        let fork = |one: &Revocation, two: &Revocation| {
-            let fork = RevocationFork { one: one.clone(), two: two.clone() };
-            Unverified::new(fork).check_fork(&net()).map(|_| ())
+        let equivocation = |one: &Revocation, two: &Revocation| {
+            let equivocation = RevocationEquivocation { one: one.clone(), two: two.clone() };
+            Unverified::new(equivocation).check_equivocation(&net()).map(|_| ())
         };
         for (one, two) in [(&first, &first), (&first, &second), (&third, &second), (&first, &third)] {
-            assert_eq!(fork(one, two), Err(ForkError::NoContradiction));
+            assert_eq!(equivocation(one, two), Err(EquivocationError::NoContradiction));
         }
         let forged = Revocation { terms: list(None, &[2]).terms, ..first.clone() };
-        assert_eq!(fork(&first, &forged), Err(RevocationError::Signature.into()));
+        assert_eq!(equivocation(&first, &forged), Err(RevocationError::Signature.into()));
         let foreign = Revocation::issue(&key(2), None, [2], NOW, DAY, &net()).expect("in the rules");
-        assert_eq!(fork(&first, &foreign), Err(RevocationError::OtherRoot.into()));
+        assert_eq!(equivocation(&first, &foreign), Err(RevocationError::OtherRoot.into()));
     }
 
     #[test]

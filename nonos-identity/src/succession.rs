@@ -28,7 +28,7 @@ impl Wire for Terms {
 /// A statement that from an epoch on a node goes by another root key. Both keys sign: nobody
 /// inherits a name without its owner, nor is given one they did not ask for.
 ///
-/// A thief of the old key can name a successor too. Two successors are a fork, which
+/// A thief of the old key can name a successor too. Two successors are an equivocation, which
 /// [`follow`] refuses; a [`Suicide`](crate::Suicide) of the old key outweighs any.
 ///
 /// Wire form: `[[version, old, new, effective], old_signature, new_signature]`.
@@ -61,7 +61,7 @@ pub enum SuccessionError {
     NewSignature,
     /// A root named two successors: a thief, or a lie. Nobody can tell which one counts.
     #[error("node {} named two successors", .0.short())]
-    Fork(NodeId),
+    TwoSuccessors(NodeId),
     /// More than [`Succession::MAX_LINKS`] in a row, or a circle.
     #[error("more than {} successions in a row", Succession::MAX_LINKS)]
     TooLong,
@@ -138,7 +138,7 @@ impl Unverified<Succession> {
 /// and hold those of other nodes.
 ///
 /// # Errors
-/// [`SuccessionError::Fork`] or [`SuccessionError::TooLong`].
+/// [`SuccessionError::TwoSuccessors`] or [`SuccessionError::TooLong`].
 pub fn follow(start: NodeId, links: &[Verified<Succession>], at: Epoch) -> Result<NodeId, SuccessionError> {
     let mut node = start;
     for _ in 0..=Succession::MAX_LINKS {
@@ -147,7 +147,7 @@ pub fn follow(start: NodeId, links: &[Verified<Succession>], at: Epoch) -> Resul
             match next {
                 None => next = Some(link),
                 Some(other) if other.terms == link.terms => {}
-                Some(_) => return Err(SuccessionError::Fork(node)),
+                Some(_) => return Err(SuccessionError::TwoSuccessors(node)),
             }
         }
         match next {
@@ -201,10 +201,10 @@ mod tests {
     fn two_successors_are_refused_even_before_they_count() {
         let links = [link(1, 2, 10), link(1, 3, 99)];
         for at in [9, 10, 99] {
-            assert_eq!(follow(node(1), &links, epoch(at)), Err(SuccessionError::Fork(node(1))));
+            assert_eq!(follow(node(1), &links, epoch(at)), Err(SuccessionError::TwoSuccessors(node(1))));
         }
         let two_times = [link(1, 2, 10), link(1, 2, 11)];
-        assert_eq!(follow(node(1), &two_times, epoch(50)), Err(SuccessionError::Fork(node(1))));
+        assert_eq!(follow(node(1), &two_times, epoch(50)), Err(SuccessionError::TwoSuccessors(node(1))));
     }
 
     #[test]

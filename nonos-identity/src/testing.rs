@@ -18,7 +18,9 @@ use crate::certificate::{Certificate, CertificateRequest};
 use crate::domain::Domain;
 use crate::domains::OPENING;
 use crate::envelope::Envelope;
-use crate::exec::{EpochHead, ExecutionSlots, HeadFork, IdCommitment, Opening, PublicRun, RunIdentity};
+use crate::exec::{
+    EpochHead, ExecutionSlots, HeadEquivocation, IdCommitment, Opening, PublicRun, RunIdentity,
+};
 use crate::hd::DerivationPath;
 use crate::identity::{Identity, StaticSecret};
 use crate::key::{NodeId, PublicKey, Signature, SignatureError, SigningKey};
@@ -28,7 +30,7 @@ use crate::keystore::{
 };
 use crate::network::NetworkId;
 use crate::presigned::{Batch, Presigned};
-use crate::revocation::{Revocation, RevocationFork};
+use crate::revocation::{Revocation, RevocationEquivocation};
 use crate::role::Role;
 use crate::sealed_box::{SealedBox, SharedBox};
 use crate::slot_log::{FileSlotLog, Records, SlotError, SlotLog};
@@ -358,13 +360,13 @@ pub fn fuzz_opening(bytes: &[u8]) {
     }
 }
 
-/// [`EpochHead`] and [`HeadFork`] from bytes.
+/// [`EpochHead`] and [`HeadEquivocation`] from bytes.
 ///
 /// # Panics
 /// If a decoder accepts bytes that are not canonical.
 pub fn fuzz_head(bytes: &[u8]) {
     fuzz_one::<EpochHead>(bytes);
-    fuzz_one::<HeadFork>(bytes);
+    fuzz_one::<HeadEquivocation>(bytes);
 }
 
 /// [`SealedBox`] and [`SharedBox`] from bytes, and opening them.
@@ -383,13 +385,13 @@ pub fn fuzz_sealed_box(bytes: &[u8]) {
     }
 }
 
-/// [`Revocation`] and [`RevocationFork`] from bytes.
+/// [`Revocation`] and [`RevocationEquivocation`] from bytes.
 ///
 /// # Panics
 /// If a decoder accepts bytes that are not canonical.
 pub fn fuzz_revocation(bytes: &[u8]) {
     fuzz_one::<Revocation>(bytes);
-    fuzz_one::<RevocationFork>(bytes);
+    fuzz_one::<RevocationEquivocation>(bytes);
 }
 
 /// [`Succession`] and [`Suicide`] from bytes.

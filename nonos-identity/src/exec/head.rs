@@ -90,7 +90,7 @@ impl EpochHead {
     /// Signs the root of an epoch's tree, valid for that epoch.
     ///
     /// The same epoch signed twice with one root is harmless; with two roots it is a
-    /// [`HeadFork`]. The root follows from the seed, so an honest node has but one.
+    /// [`HeadEquivocation`]. The root follows from the seed, so an honest node has but one.
     ///
     /// # Errors
     /// [`HeadError`] if the certificate is not the signer's or does not hold in the epoch; the
@@ -218,21 +218,21 @@ struct Certified {
 ///
 /// Wire form: `[[head, certificate], [head, certificate]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct HeadFork {
+pub struct HeadEquivocation {
     #[n(0)]
     one: Certified,
     #[n(1)]
     two: Certified,
 }
 
-impl Wire for HeadFork {
+impl Wire for HeadEquivocation {
     const MAX_BYTES: usize = 2 * (EpochHead::MAX_BYTES + Certificate::MAX_BYTES + 1) + 1;
 }
 
-/// What is presented as a fork and is none; the fault of whoever presented it.
+/// What is presented as an equivocation and is none; the fault of whoever presented it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum HeadForkError {
+pub enum HeadEquivocationError {
     /// One of the heads does not count.
     #[error(transparent)]
     Head(#[from] HeadError),
@@ -241,7 +241,7 @@ pub enum HeadForkError {
     NoContradiction,
 }
 
-impl HeadFork {
+impl HeadEquivocation {
     /// Puts two heads side by side, each with its signer's certificate.
     #[must_use]
     pub const fn new(one: (EpochHead, Certificate), two: (EpochHead, Certificate)) -> Self {
@@ -264,16 +264,19 @@ impl HeadFork {
     }
 }
 
-impl Unverified<HeadFork> {
+impl Unverified<HeadEquivocation> {
     /// Checks both heads and the contradiction.
     ///
     /// # Errors
-    /// [`HeadForkError`] if it proves nothing.
-    pub fn check_fork(self, network: &NetworkId) -> Result<Verified<HeadFork>, HeadForkError> {
-        self.check(|HeadFork { one, two }| {
+    /// [`HeadEquivocationError`] if it proves nothing.
+    pub fn check_equivocation(
+        self,
+        network: &NetworkId,
+    ) -> Result<Verified<HeadEquivocation>, HeadEquivocationError> {
+        self.check(|HeadEquivocation { one, two }| {
             let (a, b) = (&one.head.terms, &two.head.terms);
             if a.node != b.node || a.epoch != b.epoch || a.root == b.root {
-                return Err(HeadForkError::NoContradiction);
+                return Err(HeadEquivocationError::NoContradiction);
             }
             one.head.verify(&one.certificate, network)?;
             Ok(two.head.verify(&two.certificate, network)?)
@@ -404,25 +407,28 @@ mod tests {
 
     #[test]
     fn two_trees_for_one_epoch_prove_themselves() {
-        let fork = HeadFork::new((head(b"one"), mine()), (head(b"two"), mine()));
-        let received: HeadFork = wire::from_bytes(&wire::to_bytes(&fork)).expect("canonical");
-        let proven = Unverified::new(received).check_fork(&net()).expect("a fork");
+        let equivocation = HeadEquivocation::new((head(b"one"), mine()), (head(b"two"), mine()));
+        let received: HeadEquivocation = wire::from_bytes(&wire::to_bytes(&equivocation)).expect("canonical");
+        let proven = Unverified::new(received).check_equivocation(&net()).expect("an equivocation");
         assert_eq!((proven.node(), proven.epoch()), (mine().node(), EPOCH));
         // Also under two certificates.
         let renewed = Certificate::issue(&key(1), &key(3), Role::EpochSigner, 9, EPOCH.start(), DAY, &net())
             .expect("in the rules");
         let other = EpochHead::sign(&key(3), &renewed, EPOCH, Digest::of_bytes(b"3"), None, &net());
-        let fork = HeadFork::new((head(b"one"), mine()), (other.expect("in the rules"), renewed));
-        assert!(Unverified::new(fork).check_fork(&net()).is_ok());
+        let equivocation =
+            HeadEquivocation::new((head(b"one"), mine()), (other.expect("in the rules"), renewed));
+        assert!(Unverified::new(equivocation).check_equivocation(&net()).is_ok());
     }
 
     /// Evidence against an honest node must not be possible.
     #[test]
-    fn nobody_frames_a_node_as_forked() {
+    fn nobody_frames_a_node_as_equivocating() {
         let check = |one, two| {
-            Unverified::new(HeadFork::new((one, mine()), (two, mine()))).check_fork(&net()).map(|_| ())
+            Unverified::new(HeadEquivocation::new((one, mine()), (two, mine())))
+                .check_equivocation(&net())
+                .map(|_| ())
         };
-        let no = Err(HeadForkError::NoContradiction);
+        let no = Err(HeadEquivocationError::NoContradiction);
         assert_eq!(check(head(b"one"), head(b"one")), no);
         let again = sign(Terms { prev: Some(Digest::of_bytes(b"")), ..head(b"one").terms });
         assert_eq!(check(head(b"one"), again), no, "signed again after a restart");
