@@ -2,4 +2,5 @@
 
 mod demo;
 mod domains;
+mod key;
 mod records;
