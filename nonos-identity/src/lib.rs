@@ -60,7 +60,7 @@ pub use crate::sealed_box::{SealError, SealedBox, SharedBox};
 pub use crate::seed::{Seed, SeedSource};
 pub use crate::signer::{RootSigner, SignerError};
 pub use crate::slot_log::{FileSlotLog, SlotError, SlotLog};
-pub use crate::succession::{Succession, SuccessionError, follow};
+pub use crate::succession::{Succession, SuccessionError};
 pub use crate::suicide::Suicide;
 pub use crate::time::{Epoch, Timestamp};
 pub use crate::verified::{Unverified, Verified};

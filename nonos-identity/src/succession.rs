@@ -29,7 +29,7 @@ impl Wire for Terms {
 /// inherits a name without its owner, nor is given one they did not ask for.
 ///
 /// A thief of the old key can name a successor too. Two successors are an equivocation, which
-/// [`follow`] refuses; a [`Suicide`](crate::Suicide) of the old key outweighs any.
+/// [`Succession::follow`] refuses; a [`Suicide`](crate::Suicide) of the old key outweighs any.
 ///
 /// Wire form: `[[version, old, new, effective], old_signature, new_signature]`.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -95,6 +95,30 @@ impl Succession {
         Ok(Self { terms, by_old, by_new })
     }
 
+    /// By which root a node goes in an epoch, starting from one we know. `links` may be in any order
+    /// and hold those of other nodes.
+    ///
+    /// # Errors
+    /// [`SuccessionError::TwoSuccessors`] or [`SuccessionError::TooLong`].
+    pub fn follow(start: NodeId, links: &[Verified<Self>], at: Epoch) -> Result<NodeId, SuccessionError> {
+        let mut node = start;
+        for _ in 0..=Self::MAX_LINKS {
+            let mut next = None;
+            for link in links.iter().filter(|link| link.old() == node) {
+                match next {
+                    None => next = Some(link),
+                    Some(other) if other.terms == link.terms => {}
+                    Some(_) => return Err(SuccessionError::TwoSuccessors(node)),
+                }
+            }
+            match next {
+                Some(link) if link.effective() <= at => node = link.new_node(),
+                _ => return Ok(node),
+            }
+        }
+        Err(SuccessionError::TooLong)
+    }
+
     /// The node that hands over.
     #[must_use]
     pub const fn old(&self) -> NodeId {
@@ -134,30 +158,6 @@ impl Unverified<Succession> {
     }
 }
 
-/// By which root a node goes in an epoch, starting from one we know. `links` may be in any order
-/// and hold those of other nodes.
-///
-/// # Errors
-/// [`SuccessionError::TwoSuccessors`] or [`SuccessionError::TooLong`].
-pub fn follow(start: NodeId, links: &[Verified<Succession>], at: Epoch) -> Result<NodeId, SuccessionError> {
-    let mut node = start;
-    for _ in 0..=Succession::MAX_LINKS {
-        let mut next = None;
-        for link in links.iter().filter(|link| link.old() == node) {
-            match next {
-                None => next = Some(link),
-                Some(other) if other.terms == link.terms => {}
-                Some(_) => return Err(SuccessionError::TwoSuccessors(node)),
-            }
-        }
-        match next {
-            Some(link) if link.effective() <= at => node = link.new_node(),
-            _ => return Ok(node),
-        }
-    }
-    Err(SuccessionError::TooLong)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,30 +191,36 @@ mod tests {
     fn a_chain_is_followed_up_to_the_epoch() {
         let links = [link(3, 4, 30), link(1, 2, 10), link(7, 8, 1), link(2, 3, 20), link(1, 2, 10)];
         for (at, expected) in [(9, 1), (10, 2), (19, 2), (20, 3), (29, 3), (30, 4), (u64::MAX, 4)] {
-            assert_eq!(follow(node(1), &links, epoch(at)), Ok(node(expected)), "{at}");
+            assert_eq!(Succession::follow(node(1), &links, epoch(at)), Ok(node(expected)), "{at}");
         }
-        assert_eq!(follow(node(3), &links, epoch(25)), Ok(node(3)));
-        assert_eq!(follow(node(9), &links, epoch(25)), Ok(node(9)));
+        assert_eq!(Succession::follow(node(3), &links, epoch(25)), Ok(node(3)));
+        assert_eq!(Succession::follow(node(9), &links, epoch(25)), Ok(node(9)));
     }
 
     #[test]
     fn two_successors_are_refused_even_before_they_count() {
         let links = [link(1, 2, 10), link(1, 3, 99)];
         for at in [9, 10, 99] {
-            assert_eq!(follow(node(1), &links, epoch(at)), Err(SuccessionError::TwoSuccessors(node(1))));
+            assert_eq!(
+                Succession::follow(node(1), &links, epoch(at)),
+                Err(SuccessionError::TwoSuccessors(node(1)))
+            );
         }
         let two_times = [link(1, 2, 10), link(1, 2, 11)];
-        assert_eq!(follow(node(1), &two_times, epoch(50)), Err(SuccessionError::TwoSuccessors(node(1))));
+        assert_eq!(
+            Succession::follow(node(1), &two_times, epoch(50)),
+            Err(SuccessionError::TwoSuccessors(node(1)))
+        );
     }
 
     #[test]
     fn circles_and_endless_chains_end() {
         let circle = [link(1, 2, 10), link(2, 1, 20)];
-        assert_eq!(follow(node(1), &circle, epoch(15)), Ok(node(2)));
-        assert_eq!(follow(node(1), &circle, epoch(20)), Err(SuccessionError::TooLong));
+        assert_eq!(Succession::follow(node(1), &circle, epoch(15)), Ok(node(2)));
+        assert_eq!(Succession::follow(node(1), &circle, epoch(20)), Err(SuccessionError::TooLong));
         let chain: Vec<_> = (1..=33).map(|at| link(at, at + 1, 0)).collect();
-        assert_eq!(follow(node(1), &chain[..32], epoch(0)), Ok(node(33)));
-        assert_eq!(follow(node(1), &chain, epoch(0)), Err(SuccessionError::TooLong));
+        assert_eq!(Succession::follow(node(1), &chain[..32], epoch(0)), Ok(node(33)));
+        assert_eq!(Succession::follow(node(1), &chain, epoch(0)), Err(SuccessionError::TooLong));
     }
 
     #[test]

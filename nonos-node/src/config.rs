@@ -123,7 +123,9 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// Not an X25519 key.
-    #[error("auditors: {0:?} is not an X25519 key of 64 hexadecimal digits, as `nonos key open-receipt --show-key` prints it")]
+    #[error(
+        "auditors: {0:?} is not an X25519 key of 64 hexadecimal digits, as `nonos key open-receipt --show-key` prints it"
+    )]
     Auditor(String),
     /// The file is not valid TOML for these settings.
     #[error("{path} does not hold valid settings: {message}")]

@@ -8,11 +8,11 @@ use nonos_capsule::{
     Capsule, CapsuleId, CapsuleStore as _, Execution, Invocation, NonceStore as _, Policy, Status,
 };
 use nonos_identity::wire;
-use nonos_identity::{Digest, Epoch, NodeId, Opening, PublicRun, SigningKey, StaticSecret, Verified, WideDigest};
-use nonos_mesh::ItemKind;
-use nonos_zk::{
-    IdentitySecret, IdentityTree, PolicyLimits, Proof, Receipt, ReceiptBody, Statement, Witness,
+use nonos_identity::{
+    Digest, Epoch, NodeId, Opening, PublicRun, SigningKey, StaticSecret, Verified, WideDigest,
 };
+use nonos_mesh::ItemKind;
+use nonos_zk::{IdentitySecret, IdentityTree, PolicyLimits, Proof, Receipt, ReceiptBody, Statement, Witness};
 
 use crate::board::JobEntry;
 use crate::circuits::{Route, port};
@@ -347,12 +347,7 @@ fn membership(shared: &Shared, job: &JobEntry) -> Result<(IdentitySecret, Identi
 }
 
 /// Writes what the authorised verifiers named in the settings may know.
-fn disclose(
-    shared: &Shared,
-    receipt: &Sealed,
-    opening: &Opening,
-    shown: &PublicRun,
-) -> Result<(), Failure> {
+fn disclose(shared: &Shared, receipt: &Sealed, opening: &Opening, shown: &PublicRun) -> Result<(), Failure> {
     let auditors = shared.config.auditor_keys()?;
     if auditors.is_empty() {
         return Ok(());
@@ -393,11 +388,8 @@ fn shuffle(nodes: &mut [NodeId]) {
 
 /// Opens the receipt to its payer, through a circuit, and books the fee once the payer has.
 async fn claim(shared: &Arc<Shared>, job_id: Digest, job: &JobEntry, run: &Execution, proven: &Proven) {
-    let claim = Claim {
-        receipt: proven.receipt,
-        opening: proven.opening.clone(),
-        trace: proven.trace.clone(),
-    };
+    let claim =
+        Claim { receipt: proven.receipt, opening: proven.opening.clone(), trace: proven.trace.clone() };
     let claim = wire::to_bytes(&claim);
     for _ in 0..CLAIM_CIRCUITS {
         let route = match shared.first_route("claim fee", job.publisher, &[]).await {

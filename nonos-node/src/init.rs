@@ -3,8 +3,8 @@
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use nonos_identity::{Identity, Seed};
 use nonos_identity::keystore::{Argon2Cost, CreateError, CreateParams, Keystore, OpenError};
+use nonos_identity::{Identity, Seed};
 use zeroize::Zeroizing;
 
 use crate::clock;

@@ -297,11 +297,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let identity = Identity::from_seed(&[1; 64]);
         let first = Generations::default().key(&identity, Rotatable::EpochSigner);
-        let old = certify(&identity.root_key(), &first, Role::EpochSigner, &net(), NOW).expect("in the rules");
+        let old =
+            certify(&identity.root_key(), &first, Role::EpochSigner, &net(), NOW).expect("in the rules");
         keep(dir.path(), &old, NOW).expect("kept");
         let later = Timestamp::from_secs(NOW.as_secs() + 60);
-        let rotated =
-            rotate(dir.path(), &identity, Rotatable::EpochSigner, &net(), later).expect("rotated");
+        let rotated = rotate(dir.path(), &identity, Rotatable::EpochSigner, &net(), later).expect("rotated");
         assert_eq!((rotated.generation, &rotated.earlier[..]), (1, &[NOW.as_secs()][..]));
         assert_ne!(rotated.key, first.public());
         let generations = Generations::load(dir.path()).expect("saved");

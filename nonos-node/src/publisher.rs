@@ -168,7 +168,7 @@ pub(crate) async fn serve_claims(
 async fn settle(shared: &Arc<Shared>, claim: Claim) -> ClaimAnswer {
     let known = shared.board().receipts.get(&claim.receipt).cloned();
     let Some(entry) = known.filter(|entry| entry.publisher == shared.me) else { return ClaimAnswer::Unknown };
-    let payee = claim.opening.node;
+    let payee = claim.opening.run.node;
     let (commission, gas) = (entry.commission, claim.trace.gas_used);
     let network = shared.network;
     let holds = blocking(move || opens(&entry, claim, &network)).await.unwrap_or(false);

@@ -10,7 +10,7 @@ use nonos_identity::{
     NodeId, Opening, OpeningError, PublicKey, PublicRun, Revocation, Role, SharedBox, Signature,
     SignatureError, SigningKey, StaticSecret, Timestamp, Unverified, Verified, WideDigest,
 };
-use nonos_zk::{IdentityRoot, PolicyLimits, Receipt, ReceiptBody, ReceiptError, Statement, Trace};
+use nonos_zk::{IdentityRoot, PolicyLimits, Receipt, ReceiptBody, Statement, Trace};
 
 use crate::domains;
 
@@ -376,10 +376,13 @@ impl Wire for Disclosure {
 pub enum DisclosureError {
     /// The receipt is none.
     #[error(transparent)]
-    Receipt(#[from] ReceiptError),
-    /// The receipt was not signed by its execution key.
+    Decode(#[from] DecodeError),
+    /// The receipt's signature does not hold in this network.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
+    /// Another key than the execution key signed the receipt.
+    #[error("the receipt is not signed by its execution key")]
+    Signer,
     /// Not sealed to this key.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
@@ -409,22 +412,26 @@ impl Disclosure {
     pub fn open(
         &self,
         secret: &StaticSecret,
+        network: &NetworkId,
         revocation: Option<&Verified<Revocation>>,
     ) -> Result<(ReceiptBody, Verified<Opening>), DisclosureError> {
-        let body = Receipt::parse(&self.receipt.0)?.body().clone();
-        let (statement, at) = (&body.statement, body.timestamp);
-        let signed = Envelope::parse(&self.receipt.0).map_err(ReceiptError::from)?.check_signed(
-            nonos_zk::domains::RECEIPT,
-            &statement.network,
-            Receipt::KIND,
-            at,
-        )?;
+        // When it was made, by its own word: an auditor who comes later asks about that time.
+        let mut made = Epoch::default();
+        Envelope::parse(&self.receipt.0)?.check(|envelope| {
+            made = envelope.header().epoch;
+            Ok::<_, DecodeError>(())
+        })?;
+        let domain = nonos_zk::domains::RECEIPT;
+        let signed =
+            Envelope::parse(&self.receipt.0)?.check_signed(domain, network, Receipt::KIND, made.start())?;
+        let body: ReceiptBody = wire::from_bytes(signed.body())?;
+        let statement = &body.statement;
         if signed.header().key != statement.exec_key {
-            return Err(ReceiptError::Signer.into());
+            return Err(DisclosureError::Signer);
         }
         let shown = public_run(statement);
-        let opening = Opening::unseal_shared(&self.opening, secret, &shown, &statement.network)?;
-        let opening = opening.check_run(&shown, &statement.network, revocation)?;
+        let opening = Opening::unseal_shared(&self.opening, secret, &shown, network)?;
+        let opening = opening.check_run(&shown, network, revocation)?;
         Ok((body, opening))
     }
 }

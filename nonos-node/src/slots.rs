@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use nonos_identity::exec::{HeadError, Slot, TakeError};
 use nonos_identity::wire::{self, DecodeError, Wire};
 use nonos_identity::{
-    Certificate, EpochHead, Epoch, ExecutionSlots, FileSlotLog, Identity, SlotError, SlotLog as _,
+    Certificate, Epoch, EpochHead, ExecutionSlots, FileSlotLog, Identity, SlotError, SlotLog as _,
 };
 
 use crate::files;

@@ -5,8 +5,8 @@ use clap::Args;
 use data_encoding::HEXLOWER;
 use nonos_identity::wire::{self, Wire as _};
 use nonos_identity::{NetworkId, Revocation, Unverified, Verified};
-use nonos_node::init;
 use nonos_node::records::Disclosure;
+use nonos_node::{Config, init};
 
 use super::super::{CliResult, DataDir, Passphrase, print_json};
 use super::now;
@@ -19,7 +19,9 @@ use super::now;
 /// signed, and that its root key certified that signer. It does not check the receipt's proof.
 /// What it shows proves to others, too, who ran: keep it to yourself.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:  nonos key open-receipt --show-key\n           nonos key open-receipt 3f0a.disclosure --revocation revocation.list")]
+#[command(
+    after_help = "Examples:  nonos key open-receipt --show-key\n           nonos key open-receipt 3f0a.disclosure --revocation revocation.list"
+)]
 pub(in super::super) struct OpenReceipt {
     /// The disclosure
     #[arg(value_name = "FILE", required_unless_present = "show_key")]
@@ -57,14 +59,10 @@ impl OpenReceipt {
         };
         let disclosure: Disclosure = wire::from_bytes(&read(file, Disclosure::MAX_BYTES)?)
             .map_err(|error| format!("{} is no disclosure: {error}", file.display()))?;
-        let network = nonos_zk::Receipt::parse(&disclosure.receipt.0)
-            .map_err(|error| format!("{} holds no receipt: {error}", file.display()))?
-            .body()
-            .statement
-            .network;
+        let network = NetworkId::from_name(&Config::load(&self.data_dir.data_dir)?.network);
         let revocation = self.revocation.as_ref().map(|path| list(path, &network)).transpose()?;
         let (body, opening) = disclosure
-            .open(&secret, revocation.as_ref())
+            .open(&secret, &network, revocation.as_ref())
             .map_err(|error| format!("{} discloses nothing: {error}", file.display()))?;
         let (statement, run) = (&body.statement, &opening.run);
         if self.json {
@@ -89,8 +87,12 @@ impl OpenReceipt {
         println!("epoch       {}, slot {}", run.epoch, run.slot);
         println!("capsule     {}", statement.capsule_id);
         println!("signed      at {} by one-run key {}", body.timestamp, statement.exec_key.node_id().short());
-        println!("chain       receipt, execution key, epoch head, epoch signer {}, root: holds", opening.certificate.serial());
-        let checked = if revocation.is_some() { "not on the list given" } else { "not checked; give --revocation" };
+        println!(
+            "chain       receipt, execution key, epoch head, epoch signer {}, root: holds",
+            opening.certificate.serial()
+        );
+        let checked =
+            if revocation.is_some() { "not on the list given" } else { "not checked; give --revocation" };
         println!("revocation  {checked}");
         Ok(ExitCode::SUCCESS)
     }
@@ -106,7 +108,8 @@ fn list(path: &PathBuf, network: &NetworkId) -> Result<Verified<Revocation>, Box
 /// Reads a file of at most `limit` bytes: whoever sent it cannot fill the memory.
 fn read(path: &PathBuf, limit: usize) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     use std::io::Read as _;
-    let file = std::fs::File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let file =
+        std::fs::File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let mut bytes = Vec::new();
     file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)

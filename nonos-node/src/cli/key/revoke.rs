@@ -48,8 +48,15 @@ impl Revoke {
             }))?;
         } else {
             println!("revocation list {} of node {}", list.seq(), list.node().short());
-            println!("{} serials revoked; the next list is due by {}", list.serials().len(), list.next_update());
-            println!("give {} to those who trust this node: it does not travel by itself yet", path.display());
+            println!(
+                "{} serials revoked; the next list is due by {}",
+                list.serials().len(),
+                list.next_update()
+            );
+            println!(
+                "give {} to those who trust this node: it does not travel by itself yet",
+                path.display()
+            );
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -80,8 +87,18 @@ impl Revoke {
             println!("no certificates are known; a node keeps those it starts with in certificates/");
         }
         for it in &known {
-            let state = if is_revoked(it.serial()) { "revoked".into() } else { Expiry::of(it.not_after(), now).to_string() };
-            println!("{}  {:<13}  {}  until {}  {state}", it.serial(), it.role(), it.subject().node_id().short(), it.not_after());
+            let state = if is_revoked(it.serial()) {
+                "revoked".into()
+            } else {
+                Expiry::of(it.not_after(), now).to_string()
+            };
+            println!(
+                "{}  {:<13}  {}  until {}  {state}",
+                it.serial(),
+                it.role(),
+                it.subject().node_id().short(),
+                it.not_after()
+            );
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -51,7 +51,10 @@ impl Rotate {
         println!("certificate {} in {}", rotated.certificate.serial(), rotated.path.display());
         if !rotated.earlier.is_empty() {
             let serials: Vec<_> = rotated.earlier.iter().map(u64::to_string).collect();
-            println!("earlier keys are certified still; if one may be stolen: nonos key revoke {}", serials.join(" "));
+            println!(
+                "earlier keys are certified still; if one may be stolen: nonos key revoke {}",
+                serials.join(" ")
+            );
         }
         println!("a running node uses the new key after its next start");
         Ok(ExitCode::SUCCESS)
