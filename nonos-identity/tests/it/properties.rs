@@ -11,8 +11,8 @@ use nonos_identity::testing::{self, MemoryKeyStore, SimulatedDisk, honest_run};
 use nonos_identity::wire::{self, Wire};
 use nonos_identity::{
     Batch, Binding, Certificate, CertificateRequest, Domain, Envelope, Epoch, Identity, NetworkId, NodeId,
-    OnionAddress, OnionNetwork, Opening, Revocation, Role, RunIdentity, SealedBox, Seed, SharedBox, SlotLog as _,
-    StaticSecret, Succession, Suicide, Timestamp, Unverified,
+    OnionAddress, OnionNetwork, Opening, Revocation, Role, RunIdentity, SealedBox, Seed, SharedBox,
+    SlotLog as _, StaticSecret, Succession, Suicide, Timestamp, Unverified,
 };
 use proptest::prelude::*;
 use zeroize::Zeroizing;

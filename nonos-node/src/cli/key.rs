@@ -27,16 +27,12 @@ use super::CliResult;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Key {
-    /// Create a keystore and nothing else
     Init(init::Init),
-    /// Show the node id, the onion address, the public keys and what opens the keystore
     Show(show::Show),
     /// List, add, remove or renew what opens the keystore
     #[command(subcommand)]
     Slots(slots::Slots),
-    /// Write a copy of the keystore that is checked to open
     Backup(backup::Backup),
-    /// Make a keystore from a backup
     Restore(restore::Restore),
     /// Take the next generation of a key into use, with a new certificate
     Rotate(rotate::Rotate),
@@ -109,9 +105,10 @@ impl Place {
 fn not_opened(path: &Path, error: &OpenError) -> Box<dyn Error> {
     use nonos_identity::keystore::AnchorError;
     let advice = match error {
-        OpenError::Passphrase | OpenError::WrongKey(_) | OpenError::NoPassphraseSlot | OpenError::NoSlot(_) => {
-            "`nonos key slots list` tells what opens it; choose by --with"
-        }
+        OpenError::Passphrase
+        | OpenError::WrongKey(_)
+        | OpenError::NoPassphraseSlot
+        | OpenError::NoSlot(_) => "`nonos key slots list` tells what opens it; choose by --with",
         OpenError::Storage(StorageError::Missing) => {
             "make one with `nonos key init`, or bring one back with `nonos key restore FILE`"
         }
@@ -128,8 +125,11 @@ fn not_opened(path: &Path, error: &OpenError) -> Box<dyn Error> {
         }
         _ => "nothing was changed",
     };
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+    let (mut causes, mut cause) = (String::new(), error.source());
+    while let Some(error) = cause {
+        causes += &format!(": {error}");
+        cause = error.source();
+    }
     format!("cannot open the keystore {}: {error}{causes}\n  {advice}", path.display()).into()
 }
 

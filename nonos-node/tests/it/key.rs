@@ -138,7 +138,9 @@ fn words_are_asked_back_before_they_count() {
             let line = line.expect("text");
             let mut fields = line.split_whitespace();
             match (fields.next(), fields.next(), fields.next()) {
-                (Some(at), Some(word), None) if at == (words.len() + 1).to_string() => words.push(word.to_owned()),
+                (Some(at), Some(word), None) if at == (words.len() + 1).to_string() => {
+                    words.push(word.to_owned())
+                }
                 (Some("type"), ..) => {
                     let numbers = line.split(|letter: char| !letter.is_ascii_digit());
                     asked.extend(numbers.filter_map(|number| number.parse::<usize>().ok()));

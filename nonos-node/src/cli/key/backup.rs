@@ -8,7 +8,7 @@ use super::super::{CliResult, DataDir, print_json};
 use super::means::Unlock;
 use super::{Anchor, Bytes, Place, entropy, json_slot, not_opened, print_slot, write_new};
 
-/// Writes a copy of the keystore, reads it back and checks that it opens.
+/// Write a copy of the keystore, read it back and check that it opens
 ///
 /// With --slot the copy opens with the named slots only: a backup in a bank safe need not open
 /// with the everyday passphrase. The copy holds all keys of the node, encrypted. It does not hold
@@ -61,7 +61,11 @@ impl Backup {
             }))?;
             return Ok(ExitCode::SUCCESS);
         }
-        println!("wrote {} and read it back: it holds the keys of {}", self.file.display(), open.identity().node_id());
+        println!(
+            "wrote {} and read it back: it holds the keys of {}",
+            self.file.display(),
+            open.identity().node_id()
+        );
         println!("it opens with:");
         slots.iter().for_each(print_slot);
         println!("bring it back with: nonos key restore {}", self.file.display());

@@ -5,7 +5,9 @@ use nonos_node::init;
 
 use super::super::{CliResult, DataDir, Passphrase, print_json};
 
-/// Creates an encrypted keystore with a new identity, and no settings: for a machine that keeps
+/// Create a keystore and nothing else
+///
+/// It holds a new identity, encrypted; no settings are written: it is for a machine that keeps
 /// keys and runs no node.
 ///
 /// An existing keystore is never replaced. Give it a second slot at once, so that a forgotten

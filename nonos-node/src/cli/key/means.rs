@@ -149,7 +149,10 @@ impl NewMeans {
             return Ok(Box::new(phrase));
         }
         if json {
-            return Err("with --json nobody can be asked whether the words are on paper: give --phrase-out FILE".into());
+            return Err(
+                "with --json nobody can be asked whether the words are on paper: give --phrase-out FILE"
+                    .into(),
+            );
         }
         eprintln!("these words open the keystore, and are never shown again; write them down:");
         for (at, word) in (1..).zip(words.split(' ')) {
@@ -163,7 +166,9 @@ impl NewMeans {
         std::io::stdin().lock().read_line(&mut answer)?;
         let expected = asked.iter().filter_map(|at| words.split(' ').nth(*at));
         if !answer.split_whitespace().map(str::to_ascii_lowercase).eq(expected) {
-            return Err("these are not the words; no slot was added. Begin again: other words will be shown".into());
+            return Err(
+                "these are not the words; no slot was added. Begin again: other words will be shown".into()
+            );
         }
         Ok(Box::new(phrase))
     }
@@ -177,9 +182,10 @@ impl NewMeans {
             eprintln!("wrote the secret half to {}: keep it elsewhere", path.display());
             return Ok(Box::new(key.public()));
         }
-        let text = self.recipient.as_ref().ok_or(
-            "whose key? give --recipient HEX, or --recovery-key-out FILE to make one",
-        )?;
+        let text = self
+            .recipient
+            .as_ref()
+            .ok_or("whose key? give --recipient HEX, or --recovery-key-out FILE to make one")?;
         Ok(Box::new(RecoveryPublic::from_bytes(key_bytes(text, "--recipient")?)))
     }
 }
@@ -188,13 +194,13 @@ impl Device {
     #[cfg(feature = "pkcs11")]
     fn token(&self, make_secret: bool) -> Source {
         use nonos_identity::pkcs11::Token;
-        let module = self.module.as_ref().ok_or(
-            "which library? give --module FILE, for SoftHSM2 /usr/lib/softhsm/libsofthsm2.so",
-        )?;
+        let module = self
+            .module
+            .as_ref()
+            .ok_or("which library? give --module FILE, for SoftHSM2 /usr/lib/softhsm/libsofthsm2.so")?;
         let label = self.token.as_ref().ok_or("which token? give --token LABEL")?;
-        let pin = Zeroizing::new(
-            std::env::var("NONOS_PIN").map_err(|_| "the token needs its PIN: set NONOS_PIN")?,
-        );
+        let pin =
+            Zeroizing::new(std::env::var("NONOS_PIN").map_err(|_| "the token needs its PIN: set NONOS_PIN")?);
         let token = Token::open(module, label, &pin)?;
         if make_secret {
             token.generate_secret(&self.secret)?;
@@ -224,8 +230,8 @@ impl Device {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, Box<dyn Error>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     Ok(Zeroizing::new(text))
 }
 

@@ -9,12 +9,16 @@ use super::super::{CliResult, DataDir, print_json};
 use super::means::Unlock;
 use super::{Bytes, json_slot, not_opened, print_slot};
 
-/// Makes a keystore from a backup that opens. An existing keystore is never replaced.
+/// Make a keystore from a backup that opens
+///
+/// An existing keystore is never replaced.
 ///
 /// Never run two nodes from one backup: they would sign with the same execution slots and prove
 /// each other a fault. Slots that were removed after the backup open it again.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:  nonos key restore node.nnks --data-dir nonos-data --with phrase --phrase-file words.txt")]
+#[command(
+    after_help = "Example:  nonos key restore node.nnks --data-dir nonos-data --with phrase --phrase-file words.txt"
+)]
 pub(in super::super) struct Restore {
     /// The backup
     #[arg(value_name = "FILE")]

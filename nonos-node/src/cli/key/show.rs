@@ -9,12 +9,14 @@ use super::super::{CliResult, DataDir, print_json};
 use super::means::Unlock;
 use super::{Anchor, Place, json_slot, print_slot};
 
-/// Shows what others may know of the node, and what opens its keystore.
+/// Show the node id, the onion address, the public keys and what opens the keystore
 ///
 /// All keys shown are public halves. The transport key belongs to the network of the settings;
 /// without settings none is shown.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:  nonos key show --data-dir nonos-data --with phrase --phrase-file words.txt")]
+#[command(
+    after_help = "Example:  nonos key show --data-dir nonos-data --with phrase --phrase-file words.txt"
+)]
 pub(in super::super) struct Show {
     #[command(flatten)]
     data_dir: DataDir,

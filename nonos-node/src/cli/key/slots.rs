@@ -10,13 +10,9 @@ use super::{Anchor, Place, entropy, json_slot, not_opened, now, print_slot};
 
 #[derive(Debug, Subcommand)]
 pub(in super::super) enum Slots {
-    /// List what opens the keystore, without opening it
     List(List),
-    /// Add something that opens the keystore
     Add(Add),
-    /// Take a slot out; the last one stays
     Remove(Remove),
-    /// Put something else in the place of a slot, in one step
     Rewrap(Rewrap),
 }
 
@@ -31,7 +27,9 @@ impl Slots {
     }
 }
 
-/// Lists the slots of a keystore. Nothing is opened, so nobody has vouched for what is listed.
+/// List what opens the keystore, without opening it
+///
+/// Nobody has vouched for what is listed before the keystore is opened.
 #[derive(Debug, Args)]
 pub(in super::super) struct List {
     #[command(flatten)]
@@ -54,7 +52,9 @@ impl List {
     }
 }
 
-/// Adds a slot. The keystore opens by whatever opened it before, and by the new slot.
+/// Add something that opens the keystore
+///
+/// The keystore opens by whatever opened it before, and by the new slot.
 ///
 /// phrase: 24 words are shown once, and some asked back before the slot is written; with
 /// --phrase-out they go to a file instead. recovery-key: the slot opens with an X25519 key whose
@@ -96,12 +96,14 @@ impl Add {
     }
 }
 
-/// Takes a slot out of the keystore.
+/// Take a slot out; the last one stays
 ///
 /// Copies of the keystore from before keep opening with it: destroy them, or the passphrase is
 /// as good as before to whoever has one.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:  nonos key slots remove 3f2a91c05be47d18 --with phrase --phrase-file words.txt")]
+#[command(
+    after_help = "Example:  nonos key slots remove 3f2a91c05be47d18 --with phrase --phrase-file words.txt"
+)]
 pub(in super::super) struct Remove {
     /// The slot, as `nonos key slots list` names it
     #[arg(value_name = "ID")]
@@ -126,9 +128,14 @@ impl Remove {
     }
 }
 
-/// Puts a new slot in the place of one: another passphrase, new words, the TPM after an update.
+/// Put something else in the place of a slot, in one step
+///
+/// Another passphrase, new words, the TPM after an update. What opened the old slot opens only older
+/// copies of the keystore.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:  NONOS_NEW_PASSPHRASE=... nonos key slots rewrap 3f2a91c05be47d18 passphrase")]
+#[command(
+    after_help = "Example:  NONOS_NEW_PASSPHRASE=... nonos key slots rewrap 3f2a91c05be47d18 passphrase"
+)]
 pub(in super::super) struct Rewrap {
     /// The slot, as `nonos key slots list` names it
     #[arg(value_name = "ID")]
