@@ -23,7 +23,8 @@ pub fn deny_dumps() -> io::Result<()> {
 
 /// Keeps every page of this process, present and future, out of swap once it was touched
 /// (`mlockall`, Linux). All of its memory counts against `RLIMIT_MEMLOCK`, so it suits a process
-/// that handles keys and little else: the `key` commands, a signer; not one that runs capsules.
+/// that handles keys and little else, with a limit that holds the memory of Argon2id as well; beyond
+/// the limit later allocations fail.
 ///
 /// # Errors
 /// [`io::ErrorKind::Unsupported`] on other systems; otherwise the system's refusal, often the

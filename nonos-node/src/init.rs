@@ -60,12 +60,17 @@ pub fn exists(data_dir: &Path) -> bool {
 /// # Errors
 /// [`InitError`]; nothing that exists is replaced.
 pub fn create(data_dir: &Path, passphrase: &str, config: &Config) -> Result<Identity, InitError> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(0o700)
-        .create(data_dir)
-        .map_err(|source| InitError::Directory { path: data_dir.into(), source })?;
+    let identity = create_keystore(data_dir, passphrase)?;
+    config.save(data_dir)?;
+    Ok(identity)
+}
+
+/// Creates a data directory (mode 0700) with a new identity and nothing else.
+///
+/// # Errors
+/// [`InitError`]; nothing that exists is replaced.
+pub fn create_keystore(data_dir: &Path, passphrase: &str) -> Result<Identity, InitError> {
+    directory(data_dir)?;
     let path = data_dir.join(KEYSTORE);
     let params = CreateParams {
         seed: Seed::from_bytes(&Zeroizing::new(clock::random())),
@@ -73,10 +78,21 @@ pub fn create(data_dir: &Path, passphrase: &str, config: &Config) -> Result<Iden
         cost: Argon2Cost::default(),
         created: clock::now(),
     };
-    let identity = Keystore::create(&path, passphrase.as_bytes(), &params)
-        .map_err(|source| InitError::Create { path, source })?;
-    config.save(data_dir)?;
-    Ok(identity)
+    Keystore::create(&path, passphrase.as_bytes(), &params)
+        .map_err(|source| InitError::Create { path, source })
+}
+
+/// Makes a data directory (mode 0700) where there is none.
+///
+/// # Errors
+/// [`InitError::Directory`].
+pub fn directory(data_dir: &Path) -> Result<(), InitError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .map_err(|source| InitError::Directory { path: data_dir.into(), source })
 }
 
 /// Opens the identity of a data directory.

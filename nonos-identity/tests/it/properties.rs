@@ -3,13 +3,16 @@
 use core::time::Duration;
 use std::sync::LazyLock;
 
-use nonos_identity::keystore::{Argon2Cost, CreateParams, KeyStore as _, Keystore};
-use nonos_identity::testing::{self, MemoryKeyStore, honest_run};
+use nonos_identity::keystore::{
+    Argon2Cost, CreateParams, KekSource as _, KeyStore as _, Keystore, NewSlot, OpenKeystore, Passphrase,
+    RecoveryKey, RecoveryPhrase,
+};
+use nonos_identity::testing::{self, MemoryKeyStore, SimulatedDisk, honest_run};
 use nonos_identity::wire::{self, Wire};
 use nonos_identity::{
-    Batch, Binding, Certificate, CertificateRequest, Domain, Envelope, Epoch, Identity, NetworkId,
+    Batch, Binding, Certificate, CertificateRequest, Domain, Envelope, Epoch, Identity, NetworkId, NodeId,
     OnionAddress, OnionNetwork, Opening, Revocation, Role, RunIdentity, SealedBox, Seed, SharedBox,
-    StaticSecret, Succession, Suicide, Timestamp, Unverified,
+    SlotLog as _, StaticSecret, Succession, Suicide, Timestamp, Unverified,
 };
 use proptest::prelude::*;
 use zeroize::Zeroizing;
@@ -25,7 +28,25 @@ static KEYSTORE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         created: Timestamp::from_secs(1_000_000),
     };
     Keystore::create_in(&store, b"passphrase", &params).expect("create");
+    let mut open = OpenKeystore::open(&store, &Passphrase::new(b"passphrase")).expect("open");
+    let entropy = Zeroizing::new([8; Keystore::ENTROPY_BYTES]);
+    let (source, created) = (RecoveryKey::from_bytes(&[9; 32]).public(), Some(params.created));
+    let label = Some("safe".parse().expect("label"));
+    open.add(&NewSlot { source: &source, label, created, entropy: &entropy }).expect("add");
     store.load().expect("load").expect("created")
+});
+
+/// Parameters of a recovery-key slot, words, and a slot log of three records.
+static SLOTS: LazyLock<[Vec<u8>; 3]> = LazyLock::new(|| {
+    let params = RecoveryKey::from_bytes(&[9; 32]).fresh(NodeId::from_bytes([1; 32]), &[3; 32]);
+    let mut entropy = [5; 32];
+    entropy[0] = 6;
+    let words = RecoveryPhrase::from_entropy(&entropy).expect("not weak").words();
+    let disk = SimulatedDisk::new(0);
+    let log = disk.create_slot_log("/d/slots", Epoch::from_number(7)).expect("create");
+    (0..3).for_each(|slot| log.take(Epoch::from_number(7), slot).expect("fresh"));
+    let log = disk.content("/d/slots").expect("created");
+    [params.expect("fresh").params, words.as_bytes().to_vec(), log]
 });
 
 fn network() -> NetworkId {
@@ -180,6 +201,10 @@ proptest! {
         fuzz_all(&damage(onion.to_string().into_bytes(), &edits));
         fuzz_all(&damage(b"m/20047'/0'/5'/2963000'/9'".to_vec(), &edits));
         fuzz_all(&damage(KEYSTORE.clone(), &edits));
+        for bytes in &*SLOTS {
+            fuzz_all(bytes);
+            fuzz_all(&damage(bytes.clone(), &edits));
+        }
     }
 
     #[test]

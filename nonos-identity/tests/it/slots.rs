@@ -8,7 +8,8 @@ use nonos_identity::keystore::{
     RecoveryPhrase, RollbackAnchor as _, SlotKind, StorageError,
 };
 use nonos_identity::testing::{
-    MemoryAnchor, MemoryKeyStore, MemorySlotLog, check_kek_source, check_rollback_anchor, check_slot_log,
+    Fault, MemoryAnchor, MemoryKeyStore, MemorySlotLog, SimulatedDisk, check_kek_source,
+    check_rollback_anchor, check_slot_log,
 };
 use nonos_identity::{
     Epoch, FileSlotLog, Identity, Seed, SeedSource as _, SlotError, SlotLog as _, Timestamp,
@@ -97,6 +98,26 @@ fn a_slot_log_is_never_replaced_shared_or_guessed() {
         fs::write(&path, damaged).expect("write");
         assert!(matches!(FileSlotLog::open(&path), Err(SlotError::Damaged(_))));
         assert_eq!(fs::read(&path).expect("file"), damaged, "a damaged log was changed");
+    }
+}
+
+#[test]
+fn a_slot_log_stops_after_a_failed_write() {
+    let disk = SimulatedDisk::new(1);
+    drop(disk.create_slot_log("/d/slots", Epoch::from_number(0)).expect("create"));
+    let epoch = Epoch::from_number(1);
+    // The append fails, and then the sync.
+    for (after, slot) in [(0, 1), (1, 2)] {
+        let log = disk.open_slot_log("/d/slots").expect("open");
+        disk.inject(after, Fault::Error);
+        let failed = log.take(epoch, slot);
+        assert!(matches!(failed, Err(SlotError::Storage(StorageError::Io(_)))), "{failed:?}");
+        let next = log.take(epoch, 10 + slot);
+        assert!(matches!(next, Err(SlotError::Broken)), "{next:?}");
+        assert!(matches!(log.is_used(epoch, slot), Err(SlotError::Broken)));
+        drop(log);
+        let again = disk.open_slot_log("/d/slots").expect("open");
+        again.take(epoch, 10 + slot).expect("the medium works again");
     }
 }
 

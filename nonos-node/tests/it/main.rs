@@ -3,4 +3,5 @@
 mod demo;
 mod disclosure;
 mod domains;
+mod key;
 mod records;
