@@ -2,10 +2,12 @@ use core::time::Duration;
 
 use minicbor::{Decode, Encode};
 
-use crate::domains::{CERTIFICATE, POSSESSION};
+use crate::digest::Digest;
+use crate::domains::{CERTIFICATE, CERTIFICATE_ID, POSSESSION};
 use crate::key::{NodeId, PublicKey, Signature, SigningKey};
 use crate::network::NetworkId;
 use crate::role::Role;
+use crate::signer::{RootSigner, SignerError};
 use crate::time::Timestamp;
 use crate::verified::{Unverified, Verified};
 use crate::wire::{self, Wire};
@@ -64,7 +66,7 @@ impl Wire for Certificate {
 
 /// Why a certificate was not issued or does not count. Of a received certificate it is always
 /// the fault of whoever presented it, but for clock skew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateError {
     /// Valid for no time at all or for longer than [`Certificate::MAX_LIFETIME`].
@@ -93,18 +95,36 @@ pub enum CertificateError {
     /// The subject did not sign it for this network.
     #[error("proof of possession does not verify")]
     Possession,
+    /// A request for another root than the one that is asked to grant it.
+    #[error("request for another root")]
+    OtherRoot,
+    /// The holder of the root key did not sign.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
 }
 
-impl Certificate {
-    /// Longest validity. It bounds how long a stolen role key is of use.
-    pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// A certificate that only lacks the root's signature: what travels to a root key kept offline.
+///
+/// Wire form: `[terms, possession]`, as in [`Certificate`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct CertificateRequest {
+    #[n(0)]
+    terms: Terms,
+    #[n(1)]
+    possession: Signature,
+}
 
-    /// Certifies a role key from `not_before` on for whole seconds of `lifetime`.
+impl Wire for CertificateRequest {
+    const MAX_BYTES: usize = Terms::MAX_BYTES + 66 + 1;
+}
+
+impl CertificateRequest {
+    /// Asks a root to certify a role key from `not_before` on for whole seconds of `lifetime`.
     ///
     /// # Errors
     /// [`CertificateError::Lifetime`] or [`CertificateError::RootAsSubject`]; the caller's fault.
-    pub fn issue(
-        root: &SigningKey,
+    pub fn new(
+        root: PublicKey,
         subject: &SigningKey,
         role: Role,
         serial: u64,
@@ -114,7 +134,7 @@ impl Certificate {
     ) -> Result<Self, CertificateError> {
         let terms = Terms {
             version: VERSION,
-            root: root.public(),
+            root,
             role,
             subject: subject.public(),
             serial,
@@ -122,10 +142,88 @@ impl Certificate {
             not_after: not_before.saturating_add(lifetime),
         };
         terms.check()?;
+        let possession = subject.sign(POSSESSION, network, &wire::to_bytes(&terms));
+        Ok(Self { terms, possession })
+    }
+
+    /// Grants the request: the terms as they stand, for a key that whoever asks does hold.
+    /// Whether the node should have them is for the one who calls this to see.
+    ///
+    /// # Errors
+    /// [`CertificateError`] if the request breaks a rule or is for another root, or the root
+    /// key did not sign.
+    pub fn grant(self, root: &dyn RootSigner, network: &NetworkId) -> Result<Certificate, CertificateError> {
+        let Self { terms, possession } = self;
+        if root.public() != terms.root {
+            return Err(CertificateError::OtherRoot);
+        }
+        terms.check()?;
         let bytes = wire::to_bytes(&terms);
-        let signature = root.sign(CERTIFICATE, network, &bytes);
-        let possession = subject.sign(POSSESSION, network, &bytes);
-        Ok(Self { terms, signature, possession })
+        terms
+            .subject
+            .verify(POSSESSION, network, &bytes, &possession)
+            .map_err(|_| CertificateError::Possession)?;
+        let signature = root.sign_root(CERTIFICATE, network, &bytes)?;
+        Ok(Certificate { terms, signature, possession })
+    }
+
+    /// What the subject may do.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.terms.role
+    }
+
+    /// The key to be certified.
+    #[must_use]
+    pub const fn subject(&self) -> PublicKey {
+        self.terms.subject
+    }
+
+    /// Number by which a revocation would name it.
+    #[must_use]
+    pub const fn serial(&self) -> u64 {
+        self.terms.serial
+    }
+
+    /// The first second of its validity.
+    #[must_use]
+    pub const fn not_before(&self) -> Timestamp {
+        self.terms.not_before
+    }
+
+    /// The first second at which it would no longer be valid.
+    #[must_use]
+    pub const fn not_after(&self) -> Timestamp {
+        self.terms.not_after
+    }
+}
+
+impl Certificate {
+    /// Longest validity. It bounds how long a stolen role key is of use.
+    pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+    /// Certifies a role key from `not_before` on for whole seconds of `lifetime`.
+    ///
+    /// # Errors
+    /// [`CertificateError::Lifetime`] or [`CertificateError::RootAsSubject`], the caller's fault;
+    /// [`CertificateError::Signer`] if the root key did not sign.
+    pub fn issue(
+        root: &dyn RootSigner,
+        subject: &SigningKey,
+        role: Role,
+        serial: u64,
+        not_before: Timestamp,
+        lifetime: Duration,
+        network: &NetworkId,
+    ) -> Result<Self, CertificateError> {
+        CertificateRequest::new(root.public(), subject, role, serial, not_before, lifetime, network)?
+            .grant(root, network)
+    }
+
+    /// Its digest: by it other records name exactly this certificate.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(CERTIFICATE_ID, &[&wire::to_bytes(self)])
     }
 
     /// The node on whose behalf the subject acts.
@@ -218,6 +316,7 @@ impl Unverified<Certificate> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Domain;
 
     const NOW: Timestamp = Timestamp::from_secs(1_000_000);
     const DAY: Duration = Duration::from_secs(86_400);
@@ -327,6 +426,41 @@ mod tests {
             let outcome = wire::from_bytes::<Certificate>(&altered).map(check);
             assert!(!matches!(outcome, Ok(Ok(_))), "bit {at}");
         }
+    }
+
+    #[test]
+    fn a_request_is_granted_by_its_root_for_its_network_to_its_subject() {
+        let ask = |network: &NetworkId| {
+            CertificateRequest::new(key(1).public(), &key(2), Role::Transport, 9, NOW, DAY, network)
+        };
+        let request = ask(&net()).expect("within the rules");
+        let received: CertificateRequest = wire::from_bytes(&wire::to_bytes(&request)).expect("canonical");
+        assert_eq!(received.grant(&key(1), &net()), Ok(issue()));
+        assert_eq!(request.clone().grant(&key(3), &net()), Err(CertificateError::OtherRoot));
+        let other = ask(&NetworkId::from_name("other")).expect("within the rules");
+        assert_eq!(other.grant(&key(1), &net()), Err(CertificateError::Possession));
+        let stolen = Terms { subject: key(3).public(), ..request.terms.clone() };
+        let stolen = CertificateRequest { terms: stolen, ..request.clone() };
+        assert_eq!(stolen.grant(&key(1), &net()), Err(CertificateError::Possession));
+        let long = Terms { not_after: NOW.saturating_add(DAY * 31), ..request.terms };
+        let possession = key(2).sign(POSSESSION, &net(), &wire::to_bytes(&long));
+        let refused = CertificateRequest { terms: long, possession }.grant(&key(1), &net());
+        assert_eq!(refused, Err(CertificateError::Lifetime(DAY * 31)));
+    }
+
+    #[test]
+    fn a_root_that_does_not_sign_is_told_apart() {
+        struct Locked;
+        impl RootSigner for Locked {
+            fn public(&self) -> PublicKey {
+                key(1).public()
+            }
+            fn sign_root(&self, _: Domain, _: &NetworkId, _: &[u8]) -> Result<Signature, SignerError> {
+                Err(SignerError::Refused("locked".into()))
+            }
+        }
+        let refused = Certificate::issue(&Locked, &key(2), Role::Author, 0, NOW, DAY, &net());
+        assert_eq!(refused, Err(CertificateError::Signer(SignerError::Refused("locked".into()))));
     }
 
     #[test]

@@ -15,43 +15,24 @@ const PURPOSE: u32 = 20_047;
 /// The account below the purpose; one seed is one operator.
 const ACCOUNT: u32 = 0;
 
-/// The secrets of an opened keystore: every key of a node, derived from one 64-byte seed.
+/// The keys of a node below its root, derived from one 64-byte seed.
 ///
 /// Derivation is SLIP-0010, hardened, `m/20047'/0'/role'/...`. The seed is held in memory while
-/// the value lives and is wiped on drop.
-pub struct Identity {
+/// the value lives and is wiped on drop. Where the root key is in a token, this is all there is
+/// in memory.
+pub struct RoleKeys {
     /// `m/20047'/0'` of the Ed25519 tree.
     signing: Box<HdNode>,
     /// `m/20047'/0'` of the X25519 tree.
     agreement: Box<HdNode>,
-    /// The public root key, which is no secret.
-    node: NodeId,
 }
 
-impl Identity {
-    /// Length of a seed in bytes (the output length of BIP39).
-    pub const SEED_BYTES: usize = 64;
-
-    /// The identity of a seed.
+impl RoleKeys {
+    /// The role keys of a seed.
     #[must_use]
     pub fn from_seed(seed: &[u8; 64]) -> Self {
         let account = |curve| HdNode::master(curve, seed).descend(PURPOSE.into()).descend(ACCOUNT.into());
-        let signing = Box::new(account(Curve::Ed25519));
-        let agreement = Box::new(account(Curve::Curve25519));
-        let root = SigningKey::from_seed(signing.descend(Role::RootSign.number().into()).key());
-        Self { signing, agreement, node: root.public().node_id() }
-    }
-
-    /// The id of the node: its public root key.
-    #[must_use]
-    pub const fn node_id(&self) -> NodeId {
-        self.node
-    }
-
-    /// The root key, `m/20047'/0'/0'`. It signs certificates; daily work is done by role keys.
-    #[must_use]
-    pub fn root_key(&self) -> SigningKey {
-        SigningKey::from_seed(self.role(Role::RootSign).key())
+        Self { signing: Box::new(account(Curve::Ed25519)), agreement: Box::new(account(Curve::Curve25519)) }
     }
 
     /// The key of a role, `m/20047'/0'/role'/generation'`; a rotation takes the next generation.
@@ -76,8 +57,8 @@ impl Identity {
         StaticSecret::from_bytes(role.descend(generation.into()).key())
     }
 
-    /// The key of one run, `m/20047'/0'/5'/epoch'/slot'`. A slot signs once; the caller keeps
-    /// the record of used slots and marks one durably before it signs.
+    /// The key of one run, `m/20047'/0'/5'/epoch'/slot'`. A slot signs once; the caller takes it
+    /// from a [`SlotLog`](crate::SlotLog) before it signs.
     #[must_use]
     pub fn execution_key(&self, epoch: Epoch, slot: u32) -> SigningKey {
         SigningKey::from_seed(self.execution(epoch, slot).key())
@@ -100,7 +81,92 @@ impl Identity {
     }
 
     fn execution(&self, epoch: Epoch, slot: u32) -> HdNode {
-        self.role(Role::Execution).descend(epoch.number()).descend(slot.into())
+        self.execution_epoch(epoch).descend(slot.into())
+    }
+
+    /// All that the slots of one epoch need, and nothing of other epochs.
+    pub(crate) fn execution_epoch(&self, epoch: Epoch) -> HdNode {
+        self.role(Role::Execution).descend(epoch.number())
+    }
+}
+
+impl fmt::Debug for RoleKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RoleKeys(..)")
+    }
+}
+
+/// The secrets of an opened keystore: the root key of a node and its role keys, from one seed.
+pub struct Identity {
+    roles: RoleKeys,
+    /// The public root key, which is no secret.
+    node: NodeId,
+}
+
+impl Identity {
+    /// Length of a seed in bytes (the output length of BIP39).
+    pub const SEED_BYTES: usize = 64;
+
+    /// The identity of a seed.
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 64]) -> Self {
+        let roles = RoleKeys::from_seed(seed);
+        let root = SigningKey::from_seed(roles.role(Role::RootSign).key());
+        Self { roles, node: root.public().node_id() }
+    }
+
+    /// The id of the node: its public root key.
+    #[must_use]
+    pub const fn node_id(&self) -> NodeId {
+        self.node
+    }
+
+    /// The keys below the root.
+    #[must_use]
+    pub const fn roles(&self) -> &RoleKeys {
+        &self.roles
+    }
+
+    /// The root key, `m/20047'/0'/0'`. It signs certificates; daily work is done by role keys.
+    #[must_use]
+    pub fn root_key(&self) -> SigningKey {
+        SigningKey::from_seed(self.roles.role(Role::RootSign).key())
+    }
+
+    /// As [`RoleKeys::signing_key`].
+    #[must_use]
+    pub fn signing_key(&self, role: Role, generation: u32) -> SigningKey {
+        self.roles.signing_key(role, generation)
+    }
+
+    /// As [`RoleKeys::transport_key`].
+    #[must_use]
+    pub fn transport_key(&self, network: &NetworkId) -> SigningKey {
+        self.roles.transport_key(network)
+    }
+
+    /// As [`RoleKeys::static_secret`].
+    #[must_use]
+    pub fn static_secret(&self, generation: u32) -> StaticSecret {
+        self.roles.static_secret(generation)
+    }
+
+    /// As [`RoleKeys::execution_key`].
+    #[must_use]
+    pub fn execution_key(&self, epoch: Epoch, slot: u32) -> SigningKey {
+        self.roles.execution_key(epoch, slot)
+    }
+
+    /// As [`RoleKeys::execution_blind`].
+    #[must_use]
+    pub fn execution_blind(&self, epoch: Epoch, slot: u32) -> Zeroizing<[u8; 32]> {
+        self.roles.execution_blind(epoch, slot)
+    }
+
+    /// As [`RoleKeys::zk_secret`].
+    #[must_use]
+    pub fn zk_secret(&self, generation: u32) -> Zeroizing<[u8; 32]> {
+        self.roles.zk_secret(generation)
     }
 }
 

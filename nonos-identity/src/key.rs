@@ -169,6 +169,16 @@ impl PublicKey {
         key.verify_strict(message, &signature).map_err(|_| SignatureError)
     }
 
+    /// The key blinded by a 32-byte parameter, `clamp(parameter) * A` (Tor rend-spec-v3, appendix
+    /// A.2). Whoever does not know both key and parameter cannot link the two. Whoever knows the
+    /// parameter and a blinded secret computes the unblinded one, so a parameter that can be
+    /// guessed protects no secret.
+    #[must_use]
+    pub fn blinded(&self, parameter: &[u8; 32]) -> Option<Self> {
+        let point = CompressedEdwardsY(self.0).decompress()?;
+        Some(Self(point.mul_clamped(*parameter).compress().to_bytes()))
+    }
+
     /// Its bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {

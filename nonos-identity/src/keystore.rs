@@ -1,31 +1,58 @@
-//! The encrypted keystore, format NNKS version 1: the only module that touches files.
+//! The encrypted keystore, format NNKS version 1, in one file on Unix.
 //!
 //! ```text
 //! "NNKS" 0x01 CBOR([header, ciphertext])
-//! header     = CBOR([root_key, created, nonce, [slot, ...]])
-//! slot       = [kind, params, nonce, wrapped_key]
+//! header     = CBOR([root_key, created, nonce, [slot, ...], ?generation])
+//! slot       = [kind, params, nonce, wrapped_key, ?label, ?created]
 //! ```
 //!
 //! A random data key encrypts the seed with XChaCha20-Poly1305; everything before the ciphertext
-//! is its associated data. Each slot holds the data key, wrapped in a way of its own, as in
-//! LUKS: kind 0 by a passphrase through Argon2id (RFC 9106). Slots of other kinds are kept.
+//! is its associated data. Each slot holds the data key, wrapped by a key of its own, as in LUKS;
+//! `params` says where that key comes from, and a [`KekSource`] finds it:
 //!
-//! It protects a copy of the file against whoever does not know the passphrase. It does not
-//! protect the memory of the process that opened it, nor against putting back an older copy.
+//! | kind | opens with | params |
+//! |---|---|---|
+//! | 0 | [`Passphrase`]: Argon2id (RFC 9106) | cost, salt |
+//! | 1 | [`RecoveryPhrase`]: 24 words (BIP39), HKDF-SHA512 | salt |
+//! | 2 | [`RecoveryKey`]: X25519 with an ephemeral key, HKDF-SHA512 | both public keys |
+//! | 3 | a secret in a PKCS#11 token: HMAC-SHA512 inside it (feature `pkcs11`) | its label, salt |
+//! | 4 | the TPM 2.0 of one machine under a PCR policy (feature `tpm2`) | the sealed key |
+//!
+//! Slots of other kinds are kept. The generation counts changes of the store, so that a
+//! [`RollbackAnchor`] can tell an older copy; without one an older copy opens.
+//!
+//! It protects a copy of the file against whoever has no slot's key. It does not protect the
+//! memory of the process that opened it.
 
+mod anchor;
+mod error;
 mod file;
 mod format;
+mod kek;
+mod open;
+mod passphrase;
+mod phrase;
+mod recovery;
+mod slot;
 
 use core::fmt;
-use std::io;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
+pub use self::anchor::{AnchorError, FileAnchor, RollbackAnchor};
+pub use self::error::{ChangeError, CreateError, OpenError};
 pub use self::file::FileKeyStore;
-pub use self::format::Argon2Cost;
 pub(crate) use self::format::Sealed;
+pub use self::kek::{Kek, KekError, KekSource, NewKek, SlotKind};
+pub use self::open::{NewSlot, OpenKeystore};
+pub use self::passphrase::{Argon2Cost, Passphrase};
+pub use self::phrase::{PhraseError, RecoveryPhrase};
+pub use self::recovery::{RecoveryKey, RecoveryPublic};
+pub use self::slot::{Label, LabelError, SlotId, SlotInfo};
+pub use crate::disk::StorageError;
 use crate::identity::Identity;
+use crate::seed::Seed;
 use crate::time::Timestamp;
 
 /// A place that holds one keystore's bytes.
@@ -46,111 +73,23 @@ pub trait KeyStore: Send + Sync {
     /// [`StorageError::Exists`] if anything is there already, which is left as it was.
     fn create(&self, bytes: &[u8]) -> Result<(), StorageError>;
 
-    /// Replaces the bytes stored before.
+    /// Replaces the bytes stored before, if they are `old`.
     ///
     /// # Errors
-    /// [`StorageError::Missing`] if nothing was stored.
-    fn replace(&self, bytes: &[u8]) -> Result<(), StorageError>;
-}
-
-/// Why a store could not be read or written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StorageError {
-    /// Nothing is stored. The caller's fault.
-    #[error("no keystore here")]
-    Missing,
-    /// Something is stored and is never overwritten by a new store. The caller's fault.
-    #[error("a keystore exists here already")]
-    Exists,
-    /// Another process is writing the store.
-    #[error("the keystore is locked by another process")]
-    Locked,
-    /// A symbolic link, directory, device or pipe stands in the place of the file.
-    #[error("the keystore is not a regular file")]
-    NotRegular,
-    /// Others than the owner have access to the file.
-    #[error("the keystore's mode is {0:o}; only the owner may have access")]
-    Permissions(u32),
-    /// Longer than any keystore.
-    #[error("the keystore has {0} bytes")]
-    TooLong(u64),
-    /// The medium failed.
-    #[error("keystore storage failed")]
-    Io(#[from] io::Error),
-}
-
-/// Why no keystore was created.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CreateError {
-    /// The passphrase is empty. The caller's fault.
-    #[error("the passphrase is empty")]
-    EmptyPassphrase,
-    /// Opening refuses a store of this cost. The caller's fault.
-    #[error("argon2 cost is out of bounds")]
-    Cost,
-    /// Seed or entropy are all zero: a random generator that was never read. The caller's fault.
-    #[error("seed or entropy is all zero")]
-    NoEntropy,
-    /// Argon2id could not get its memory.
-    #[error("not enough memory for argon2")]
-    Memory,
-    /// The store could not be written.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
-
-/// Why a keystore does not open. The store itself is never changed by that.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// Not a keystore, damaged, or truncated.
-    #[error("malformed keystore")]
-    Malformed,
-    /// Written by a later version.
-    #[error("keystore version {0} is not known")]
-    Version(u8),
-    /// The cost in the file is too low to be ours or too high to be honest.
-    #[error("argon2 cost in the keystore is out of bounds")]
-    Cost,
-    /// It opens by other means than a passphrase.
-    #[error("the keystore has no passphrase slot")]
-    NoPassphraseSlot,
-    /// The passphrase is wrong or the slot was altered; the two cannot be told apart.
-    #[error("wrong passphrase")]
-    Passphrase,
-    /// The passphrase is right and the rest of the file is not what was written.
-    #[error("the keystore was altered")]
-    Altered,
-    /// Argon2id could not get its memory.
-    #[error("not enough memory for argon2")]
-    Memory,
-    /// The store could not be read.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
-
-/// Why a passphrase was not changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChangeError {
-    /// The store does not open with the old passphrase.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The store could not be written with the new one.
-    #[error(transparent)]
-    Create(#[from] CreateError),
+    /// [`StorageError::Missing`] if nothing was stored; [`StorageError::Changed`] if something
+    /// else was, which is left as it was.
+    fn replace(&self, old: &[u8], new: &[u8]) -> Result<(), StorageError>;
 }
 
 /// Random bytes for one write of a keystore: data key 32, salt 16, slot nonce 24, payload
-/// nonce 24. Fresh from the operating system each time, never reused.
+/// nonce 24, and 16 more for sources of keys that need more than a salt. Fresh from the operating
+/// system each time, never reused.
 pub type Entropy = Zeroizing<[u8; Keystore::ENTROPY_BYTES]>;
 
 /// What goes into a new keystore.
 pub struct CreateParams {
     /// The seed of the identity.
-    pub seed: Zeroizing<[u8; Identity::SEED_BYTES]>,
+    pub seed: Seed,
     /// Fresh random bytes, independent of the seed.
     pub entropy: Entropy,
     /// How much a guess of the passphrase costs.
@@ -174,10 +113,16 @@ pub struct Keystore;
 
 impl Keystore {
     /// Bytes of [`Entropy`].
-    pub const ENTROPY_BYTES: usize = 32 + 16 + 24 + 24;
+    pub const ENTROPY_BYTES: usize = 32 + 16 + 24 + 24 + 16;
 
     /// Longest keystore, in bytes; a file can make us read no more.
     pub const MAX_BYTES: usize = 16 * 1024;
+
+    /// Most slots: a file can make us run Argon2id no more often than that.
+    pub const MAX_SLOTS: usize = 8;
+
+    /// Longest parameters of a slot, in bytes; a TPM's sealed key has about 400.
+    pub const MAX_PARAMS_BYTES: usize = 1024;
 
     /// Creates a keystore file, mode 0600, that opens with a passphrase.
     ///
@@ -200,14 +145,8 @@ impl Keystore {
         passphrase: &[u8],
         params: &CreateParams,
     ) -> Result<Identity, CreateError> {
-        // Before the expensive part; `create` below decides.
-        if store.load()?.is_some() {
-            return Err(StorageError::Exists.into());
-        }
-        let identity = Identity::from_seed(&params.seed);
-        let sealed = Sealed::seal(identity.node_id(), passphrase, params)?;
-        store.create(&sealed.to_bytes())?;
-        Ok(identity)
+        let source = Passphrase::with_cost(passphrase, params.cost);
+        OpenKeystore::create(store, &source, &params.seed, &params.entropy, params.created)
     }
 
     /// Opens a keystore file with a passphrase.
@@ -224,7 +163,16 @@ impl Keystore {
     /// # Errors
     /// [`OpenError`].
     pub fn open_in(store: &dyn KeyStore, passphrase: &[u8]) -> Result<Identity, OpenError> {
-        Ok(Self::load(store)?.open(passphrase)?.identity)
+        Ok(OpenKeystore::open(store, &Passphrase::new(passphrase))?.into_identity())
+    }
+
+    /// The slots of a keystore, listed without opening it: nothing about them is authenticated.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn slots(store: &dyn KeyStore) -> Result<Vec<SlotInfo>, OpenError> {
+        let bytes = store.load()?.ok_or(StorageError::Missing)?;
+        Ok(Sealed::parse(&bytes)?.slots().iter().map(format::Slot::info).collect())
     }
 
     /// Gives a keystore file another passphrase and cost. Older copies of the file keep opening
@@ -253,15 +201,26 @@ impl Keystore {
         entropy: &Entropy,
         cost: Argon2Cost,
     ) -> Result<(), ChangeError> {
-        let sealed = Self::load(store)?;
-        let opened = sealed.open(old)?;
-        let changed = sealed.rewrap(&opened, new, entropy, cost)?;
-        store.replace(&changed.to_bytes()).map_err(CreateError::from)?;
+        let mut open = OpenKeystore::open(store, &Passphrase::new(old))?;
+        let source = &Passphrase::with_cost(new, cost);
+        open.rewrap(open.slot(), &NewSlot { source, label: None, created: None, entropy })?;
         Ok(())
     }
+}
 
-    fn load(store: &dyn KeyStore) -> Result<Sealed, OpenError> {
-        let bytes = store.load()?.ok_or(StorageError::Missing)?;
-        Sealed::parse(&bytes)
+/// Decodes bytes as the parameters of each kind of slot.
+#[cfg(feature = "testing")]
+pub(crate) fn fuzz_params(bytes: &[u8]) {
+    use crate::wire::{self, Wire};
+    fn one<T: Wire>(bytes: &[u8]) {
+        if let Ok(params) = wire::from_bytes::<T>(bytes) {
+            assert_eq!(wire::to_bytes(&params), bytes);
+        }
     }
+    one::<passphrase::PassphraseParams>(bytes);
+    one::<recovery::RecoveryParams>(bytes);
+    #[cfg(feature = "pkcs11")]
+    one::<crate::pkcs11::TokenParams>(bytes);
+    #[cfg(feature = "tpm2")]
+    one::<crate::tpm2::TpmParams>(bytes);
 }

@@ -67,6 +67,29 @@ fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
     bytes
 }
 
+/// Version 1 of a record: the number this crate writes and the only one it reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct V1;
+
+impl<C> Encode<C> for V1 {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.u8(1)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for V1 {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        match d.u8()? {
+            1 => Ok(Self),
+            _ => Err(minicbor::decode::Error::message("unknown version")),
+        }
+    }
+}
+
 /// CBOR byte string and `AsRef` for a newtype over `[u8; N]` with no rule beyond its length.
 macro_rules! fixed_bytes {
     ($name:ident, $len:literal) => {

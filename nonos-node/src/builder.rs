@@ -27,8 +27,10 @@ use crate::config::Config;
 use crate::control::SOCKET;
 use crate::event::EventLog;
 use crate::gate::{FACTS_MAX, Gate};
+use crate::keys::{self, Generations, KeyError, Rotatable};
 use crate::node::{Credentials, Node, Shared, TRUST_FILE};
 use crate::records::{Sealed, Signer};
+use crate::slots::Slots;
 use crate::store::ItemFile;
 use crate::{control_socket, executor, tasks};
 
@@ -71,6 +73,12 @@ pub enum StartError {
     /// The node's own records do not hold; a clock far off is the usual reason.
     #[error("the node cannot certify its own keys: {0}")]
     Certify(String),
+    /// A setting has no meaning.
+    #[error("config.toml: {0}")]
+    Settings(String),
+    /// The key files cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The mesh does not start.
     #[error(transparent)]
     Mesh(#[from] nonos_mesh::libp2p::DriverError),
@@ -162,7 +170,9 @@ impl NodeBuilder {
         };
 
         let me = identity.node_id();
-        let credentials = Credentials::issue(&identity, network, now)?;
+        config.auditor_keys().map_err(|error| StartError::Settings(error.to_string()))?;
+        let generations = Generations::load(&data_dir)?;
+        let credentials = Credentials::issue(&data_dir, &identity, generations, network, now)?;
         let prices = PriceTable {
             version: 1,
             execution_nano: config.prices.execution_per_mgas,
@@ -195,7 +205,7 @@ impl NodeBuilder {
         driver.listen.clone_from(&config.listen);
         let mut mesh = nonos_mesh::Config::new(
             network,
-            identity.signing_key(Role::EpochSigner, 0),
+            generations.key(&identity, Rotatable::EpochSigner),
             credentials.signer.certificate.clone(),
         );
         mesh.sync.interval = Duration::from_secs(config.sync_interval_secs);
@@ -213,6 +223,8 @@ impl NodeBuilder {
             clock::random(),
         )?;
 
+        let slots = Slots::open(&data_dir, Epoch::at(now))
+            .map_err(|error| StartError::Store { path: data_dir.clone(), message: error.to_string() })?;
         let trust = open_trust(&data_dir.join(TRUST_FILE), me, &network, now)?;
         let ledger = open_ledger(&data_dir.join("ledger.redb"))?;
         let shared = Arc::new(Shared {
@@ -234,6 +246,8 @@ impl NodeBuilder {
                 path: data_dir.join("nonces.log"),
                 message: error.to_string(),
             })?,
+            generations,
+            slots: Mutex::new(slots),
             prover: proofs.prover,
             board,
             trust: Mutex::new(trust),
@@ -304,20 +318,23 @@ impl Node {
 
 impl Credentials {
     /// Lets the root sign what the node needs until the next renewal.
-    fn issue(identity: &Identity, network: NetworkId, now: Timestamp) -> Result<Self, StartError> {
+    fn issue(
+        data_dir: &Path,
+        identity: &Identity,
+        generations: Generations,
+        network: NetworkId,
+        now: Timestamp,
+    ) -> Result<Self, StartError> {
         let root = identity.root_key();
-        let key = identity.signing_key(Role::EpochSigner, 0);
-        let lifetime = Certificate::MAX_LIFETIME;
-        let certificate =
-            Certificate::issue(&root, &key, Role::EpochSigner, now.as_secs(), now, lifetime, &network)
-                .map_err(|error| StartError::Certify(error.to_string()))?;
+        let key = generations.key(identity, Rotatable::EpochSigner);
+        let (certificate, _) = keys::certify(data_dir, &root, &key, Role::EpochSigner, &network, now)?;
         let secret = IdentitySecret::from_bytes(&identity.zk_secret(0));
         let enrolment = Enrolment::sign(&root, &network, secret.commitment(), now)
             .map_err(|error| StartError::Certify(error.to_string()))?;
         Ok(Self {
             signer: Signer { key, certificate, network },
             enrolment: Sealed(enrolment.as_bytes().to_vec()),
-            renewal: now.saturating_add(lifetime / 2),
+            renewal: now.saturating_add(Certificate::MAX_LIFETIME / 2),
         })
     }
 }
@@ -328,10 +345,10 @@ impl Shared {
         if now < self.credentials().renewal {
             return Ok(());
         }
-        let fresh = Credentials::issue(&self.identity, self.network, now)?;
+        let fresh = Credentials::issue(&self.data_dir, &self.identity, self.generations, self.network, now)?;
         let certificate = fresh.signer.certificate.clone();
         *self.credentials() = fresh;
-        let key = self.identity.signing_key(Role::EpochSigner, 0);
+        let key = self.generations.key(&self.identity, Rotatable::EpochSigner);
         self.mesh.rotate(key, certificate).await.map_err(|_| StartError::Stopped)
     }
 

@@ -3,6 +3,7 @@
 mod capsule;
 mod demo;
 mod init;
+mod key;
 mod run;
 mod status;
 
@@ -32,6 +33,9 @@ enum Command {
     Run(run::Run),
     /// Ask a running node how it is
     Status(status::Status),
+    /// Rotate and revoke a node's keys, and open what was disclosed to it
+    #[command(subcommand)]
+    Key(key::Key),
     /// Make, check and run capsules
     #[command(subcommand)]
     Capsule(capsule::Capsule),
@@ -82,6 +86,7 @@ impl Cli {
             Command::Init(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Status(command) => command.run(),
+            Command::Key(command) => command.run(),
             Command::Capsule(command) => command.run(),
             Command::CompileWorker => Ok(nonos_capsule::compile_worker()),
         }

@@ -82,6 +82,9 @@ pub struct Config {
     pub allow_insecure_dev_keys: bool,
     /// Where proving keys are kept; shared between nodes of one machine. Default: the data directory.
     pub key_cache: Option<PathBuf>,
+    /// X25519 keys of authorised verifiers, hexadecimal: for each run, the node writes a disclosure
+    /// that they alone can open into `disclosures/`. Who ran is then known to them.
+    pub auditors: Vec<String>,
     /// For demonstrations: the lie this node tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tamper: Option<Tamper>,
@@ -100,6 +103,7 @@ impl Default for Config {
             beacon_min_ms: 2_000,
             allow_insecure_dev_keys: false,
             key_cache: None,
+            auditors: Vec::new(),
             tamper: None,
         }
     }
@@ -118,6 +122,11 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// Not an X25519 key.
+    #[error(
+        "auditors: {0:?} is not an X25519 key of 64 hexadecimal digits, as `nonos key open-receipt --show-key` prints it"
+    )]
+    Auditor(String),
     /// The file is not valid TOML for these settings.
     #[error("{path} does not hold valid settings: {message}")]
     Invalid {
@@ -141,6 +150,18 @@ impl Config {
         let text = std::fs::read_to_string(&path)
             .map_err(|source| ConfigError::Io { path: path.clone(), source })?;
         toml::from_str(&text).map_err(|error| ConfigError::Invalid { path, message: error.to_string() })
+    }
+
+    /// The keys of the auditors.
+    ///
+    /// # Errors
+    /// [`ConfigError::Auditor`] if one is not 64 lower-case hexadecimal digits.
+    pub fn auditor_keys(&self) -> Result<Vec<[u8; 32]>, ConfigError> {
+        let parse = |text: &String| {
+            let digest: Result<nonos_identity::Digest, _> = text.parse();
+            digest.map(|it| *it.as_bytes()).map_err(|_| ConfigError::Auditor(text.clone()))
+        };
+        self.auditors.iter().map(parse).collect()
     }
 
     /// Writes the settings into a data directory.

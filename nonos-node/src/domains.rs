@@ -25,11 +25,9 @@ pub const PURPOSE: Domain = Domain::new("nonos/node/purpose/v1");
 pub const INPUT: Domain = Domain::new("nonos/node/input/v1");
 /// The short name of an output inside a receipt.
 pub const OUTPUT: Domain = Domain::new("nonos/node/output/v1");
-/// An execution slot in the log of used ones.
-pub const SLOT: Domain = Domain::new("nonos/node/slot/v1");
 /// The bounty of one verifier for one receipt.
 pub const BOUNTY: Domain = Domain::new("nonos/node/bounty/v1");
 
 /// Every domain above, for the workspace-wide uniqueness test.
 pub const ALL: &[Domain] =
-    &[COMMISSION, VERDICT, VOUCHER, RECORD_ID, SEED, OPERATOR, SUBNET, PURPOSE, INPUT, OUTPUT, SLOT, BOUNTY];
+    &[COMMISSION, VERDICT, VOUCHER, RECORD_ID, SEED, OPERATOR, SUBNET, PURPOSE, INPUT, OUTPUT, BOUNTY];

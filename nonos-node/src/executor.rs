@@ -1,5 +1,6 @@
 //! The executor's work: fetch, run, prove, submit, claim.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,11 @@ use nonos_capsule::{
     SignaturePolicy, Status,
 };
 use nonos_identity::wire;
-use nonos_identity::{Certificate, Digest, Epoch, NodeId, Opening, Role, SigningKey, Verified, WideDigest};
-use nonos_mesh::ItemKind;
-use nonos_zk::{
-    IdentitySecret, IdentityTree, PolicyLimits, Proof, Receipt, ReceiptBody, SLOTS_PER_EPOCH, Statement,
-    Witness,
+use nonos_identity::{
+    Digest, Epoch, NodeId, Opening, PublicRun, SigningKey, StaticSecret, Verified, WideDigest,
 };
+use nonos_mesh::ItemKind;
+use nonos_zk::{IdentitySecret, IdentityTree, PolicyLimits, Proof, Receipt, ReceiptBody, Statement, Witness};
 
 use crate::board::JobEntry;
 use crate::circuits::{Route, port};
@@ -22,8 +22,9 @@ use crate::config::Tamper;
 use crate::domains;
 use crate::event::Event;
 use crate::fetch::{FetchError, Lanes};
+use crate::files;
 use crate::node::Shared;
-use crate::records::{Claim, ClaimAnswer, Fulfilment, OpenedTrace, Sealed};
+use crate::records::{Claim, ClaimAnswer, Disclosure, Fulfilment, OpenedTrace, Sealed};
 use crate::submit;
 use crate::tasks::blocking;
 
@@ -37,6 +38,8 @@ const PAUSE: Duration = Duration::from_millis(150);
 const CLAIM_TRIES: usize = 60;
 /// Circuits tried to reach the payer.
 const CLAIM_CIRCUITS: usize = 4;
+/// Directory of the disclosures to auditors in a data directory.
+const DISCLOSURES: &str = "disclosures";
 /// Bytes of output told in an event; the whole output stays with the execution.
 const OUTPUT_TOLD_MAX: usize = 64 * 1024;
 
@@ -231,7 +234,6 @@ async fn execute(
 struct Proven {
     receipt: Digest,
     opening: Opening,
-    certificate: Certificate,
     trace: OpenedTrace,
 }
 
@@ -276,16 +278,12 @@ fn prove_now(
 ) -> Result<(Proven, Fulfilment, usize), Failure> {
     let now = clock::now();
     let epoch = Epoch::at(now);
-    let slot = take_slot(shared, epoch)?;
-    let key = shared.identity.execution_key(epoch, slot);
-    let opening = Opening {
-        node: shared.me,
-        onion: shared.onion_address(),
-        peer: shared.transport_key(),
-        epoch,
-        slot,
-        blind: *shared.identity.execution_blind(epoch, slot),
+    let (slot, signed) = {
+        let credentials = shared.credentials();
+        shared.slots().take(&shared.identity, &credentials.signer, epoch)?
     };
+    let identity = slot.identity(shared.onion_address(), shared.transport_key());
+    let shown = identity.public(slot.key().public());
     let trace = OpenedTrace {
         gas_used: run.gas_used,
         peak_pages: run.peak_pages,
@@ -306,30 +304,26 @@ fn prove_now(
         policy: limits(&run.policy),
         exec_commit: trace.to_trace().commit(&run.exec_hash),
         id_root: tree.root(),
-        nullifier: secret.nullifier(epoch, slot),
+        nullifier: secret.nullifier(epoch, slot.number()),
         epoch,
         nonce,
         network: shared.network,
-        exec_key: key.public(),
-        id_commit: Digest::from_bytes(*opening.commit(&key.public()).as_bytes()),
+        exec_key: shown.exec_key,
+        id_commit: Digest::from_bytes(*shown.commitment.as_bytes()),
     };
-    let witness = Witness { secret, path, trace: trace.to_trace(), slot };
+    let witness = Witness { secret, path, trace: trace.to_trace(), slot: slot.number() };
     let proof = shared.prover.prove(&statement, &witness, clock::random())?;
     if shared.config.tamper == Some(Tamper::Proof) {
         statement.exec_hash = WideDigest::of_bytes(b"another result");
     }
     let proof_bytes = proof.as_bytes().len();
-    let (receipt, fulfilment) = sign(shared, job, run, statement, proof, &key)?;
-    let certificate = Certificate::issue(
-        &shared.identity.root_key(),
-        &key,
-        Role::Execution,
-        u64::from(slot),
-        now,
-        Certificate::MAX_LIFETIME,
-        &shared.network,
-    )?;
-    Ok((Proven { receipt, opening, certificate, trace }, fulfilment, proof_bytes))
+    let (receipt, fulfilment) = sign(shared, job, run, statement, proof, slot.key())?;
+    let opening = slot.opening(identity, signed.head, signed.certificate);
+    if let Err(error) = disclose(shared, &fulfilment.receipt, &opening, &shown) {
+        // The run is done and can be paid; only its auditors will have to ask.
+        shared.fail("write the disclosure", &*error);
+    }
+    Ok((Proven { receipt, opening, trace }, fulfilment, proof_bytes))
 }
 
 fn sign(
@@ -380,18 +374,19 @@ fn membership(shared: &Shared, job: &JobEntry) -> Result<(IdentitySecret, Identi
     Ok((secret, tree))
 }
 
-/// Takes an unused slot of the epoch, durably: a slot that was taken is never used again, also
-/// if the node dies before it signs.
-fn take_slot(shared: &Shared, epoch: Epoch) -> Result<u32, Failure> {
-    for slot in 0..SLOTS_PER_EPOCH {
-        let key = Digest::of(domains::SLOT, &[&epoch.number().to_le_bytes(), &slot.to_le_bytes()]);
-        match shared.nonces.consume(&key) {
-            Ok(()) => return Ok(slot),
-            Err(nonos_capsule::NonceError::Used) => {}
-            Err(error) => return Err(error.into()),
-        }
+/// Writes what the authorised verifiers named in the settings may know.
+fn disclose(shared: &Shared, receipt: &Sealed, opening: &Opening, shown: &PublicRun) -> Result<(), Failure> {
+    let auditors = shared.config.auditor_keys()?;
+    if auditors.is_empty() {
+        return Ok(());
     }
-    Err("every execution slot of this epoch is used; the next epoch has new ones".into())
+    let ephemeral = StaticSecret::from_bytes(&clock::random());
+    let opening = opening.seal_to_all(&auditors, &ephemeral, shown, &shared.network)?;
+    let disclosure = Disclosure { receipt: receipt.clone(), opening };
+    let directory = shared.data_dir.join(DISCLOSURES);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+    let name = format!("{}.disclosure", shown.commitment);
+    Ok(files::replace(&directory.join(name), &wire::to_bytes(&disclosure))?)
 }
 
 /// Hands the receipt to a node that is neither the operator nor, if possible, the payer.
@@ -421,12 +416,8 @@ fn shuffle(nodes: &mut [NodeId]) {
 
 /// Opens the receipt to its payer, through a circuit, and books the fee once the payer has.
 async fn claim(shared: &Arc<Shared>, job_id: Digest, job: &JobEntry, run: &Execution, proven: &Proven) {
-    let claim = Claim {
-        receipt: proven.receipt,
-        opening: proven.opening.clone(),
-        certificate: proven.certificate.clone(),
-        trace: proven.trace.clone(),
-    };
+    let claim =
+        Claim { receipt: proven.receipt, opening: proven.opening.clone(), trace: proven.trace.clone() };
     let claim = wire::to_bytes(&claim);
     for _ in 0..CLAIM_CIRCUITS {
         let route = match shared.first_route("claim fee", job.publisher, &[]).await {

@@ -3,8 +3,8 @@
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use nonos_identity::Identity;
 use nonos_identity::keystore::{Argon2Cost, CreateError, CreateParams, Keystore, OpenError};
+use nonos_identity::{Identity, Seed};
 use zeroize::Zeroizing;
 
 use crate::clock;
@@ -60,23 +60,39 @@ pub fn exists(data_dir: &Path) -> bool {
 /// # Errors
 /// [`InitError`]; nothing that exists is replaced.
 pub fn create(data_dir: &Path, passphrase: &str, config: &Config) -> Result<Identity, InitError> {
+    let identity = create_keystore(data_dir, passphrase)?;
+    config.save(data_dir)?;
+    Ok(identity)
+}
+
+/// Creates a data directory (mode 0700) with a new identity and nothing else.
+///
+/// # Errors
+/// [`InitError`]; nothing that exists is replaced.
+pub fn create_keystore(data_dir: &Path, passphrase: &str) -> Result<Identity, InitError> {
+    directory(data_dir)?;
+    let path = data_dir.join(KEYSTORE);
+    let params = CreateParams {
+        seed: Seed::from_bytes(&Zeroizing::new(clock::random())),
+        entropy: Zeroizing::new(clock::random()),
+        cost: Argon2Cost::default(),
+        created: clock::now(),
+    };
+    Keystore::create(&path, passphrase.as_bytes(), &params)
+        .map_err(|source| InitError::Create { path, source })
+}
+
+/// Makes a data directory (mode 0700) where there is none.
+///
+/// # Errors
+/// [`InitError::Directory`].
+pub fn directory(data_dir: &Path) -> Result<(), InitError> {
     let mut builder = std::fs::DirBuilder::new();
     builder
         .recursive(true)
         .mode(0o700)
         .create(data_dir)
-        .map_err(|source| InitError::Directory { path: data_dir.into(), source })?;
-    let path = data_dir.join(KEYSTORE);
-    let params = CreateParams {
-        seed: Zeroizing::new(clock::random()),
-        entropy: Zeroizing::new(clock::random()),
-        cost: Argon2Cost::default(),
-        created: clock::now(),
-    };
-    let identity = Keystore::create(&path, passphrase.as_bytes(), &params)
-        .map_err(|source| InitError::Create { path, source })?;
-    config.save(data_dir)?;
-    Ok(identity)
+        .map_err(|source| InitError::Directory { path: data_dir.into(), source })
 }
 
 /// Opens the identity of a data directory.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use nonos_capsule::{FileCapsuleStore, FileNonceStore, Runtime};
-use nonos_identity::{Identity, NetworkId, NodeId, OnionAddress, OnionNetwork, Role, Timestamp};
+use nonos_identity::{Identity, NetworkId, NodeId, OnionAddress, OnionNetwork, Timestamp};
 use nonos_ledger::{Ledger, PriceTable};
 use nonos_mesh::libp2p::Handle as MeshHandle;
 use nonos_onion::link::Onion;
@@ -19,8 +19,10 @@ use crate::clock;
 use crate::config::Config;
 use crate::event::{Event, EventLog};
 use crate::files;
+use crate::keys::{Generations, Rotatable};
 use crate::records::{Job, Sealed, Signer};
 use crate::seeder::Shelf;
+use crate::slots::Slots;
 use crate::store::ItemFile;
 
 /// A running node; cheap to clone. It stops with [`Node::stop`] or with its runtime.
@@ -45,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: Runtime,
     pub(crate) capsules: FileCapsuleStore,
     pub(crate) nonces: FileNonceStore,
+    pub(crate) generations: Generations,
+    pub(crate) slots: Mutex<Slots>,
     pub(crate) prover: Arc<dyn Prover>,
     pub(crate) board: Arc<Mutex<Board>>,
     pub(crate) trust: Mutex<TrustEngine>,
@@ -129,6 +133,10 @@ impl Shared {
         self.credentials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,7 +167,7 @@ impl Shared {
     }
 
     pub(crate) fn onion_address(&self) -> OnionAddress {
-        OnionAddress::new(OnionNetwork::Mesh, self.identity.signing_key(Role::Onion, 0).public())
+        OnionAddress::new(OnionNetwork::Mesh, self.generations.key(&self.identity, Rotatable::Onion).public())
     }
 
     pub(crate) fn transport_key(&self) -> nonos_identity::PublicKey {

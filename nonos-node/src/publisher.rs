@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use nonos_capsule::{Capsule, CapsuleStore as _, CheckSigned as _, SignaturePolicy};
 use nonos_identity::wire::{self, Wire as _};
-use nonos_identity::{
-    Certificate, Digest, Epoch, IdCommitment, NodeId, Role, Timestamp, Unverified, Verified, WideDigest,
-};
+use nonos_identity::{Digest, Epoch, NodeId, Timestamp, Verified, WideDigest};
 use nonos_ledger::{Code, Op};
 use nonos_mesh::ItemKind;
 use nonos_trust::Evidence;
@@ -24,7 +22,7 @@ use crate::fees::Posting;
 use crate::files;
 use crate::gate::JOB_ITEM;
 use crate::node::Shared;
-use crate::records::{Claim, ClaimAnswer, Commission, Job, Sealed};
+use crate::records::{Claim, ClaimAnswer, Commission, Job, Sealed, public_run};
 use crate::submit::{answer_with, read_record};
 use crate::tasks::blocking;
 
@@ -170,7 +168,7 @@ pub(crate) async fn serve_claims(
 async fn settle(shared: &Arc<Shared>, claim: Claim) -> ClaimAnswer {
     let known = shared.board().receipts.get(&claim.receipt).cloned();
     let Some(entry) = known.filter(|entry| entry.publisher == shared.me) else { return ClaimAnswer::Unknown };
-    let payee = claim.opening.node;
+    let payee = claim.opening.run.node;
     let (commission, gas) = (entry.commission, claim.trace.gas_used);
     let network = shared.network;
     let holds = blocking(move || opens(&entry, claim, &network)).await.unwrap_or(false);
@@ -192,17 +190,11 @@ async fn settle(shared: &Arc<Shared>, claim: Claim) -> ClaimAnswer {
 /// Whether the claim opens both commitments of the receipt, and the named node signed for it.
 fn opens(entry: &ReceiptEntry, claim: Claim, network: &nonos_identity::NetworkId) -> bool {
     let statement = &entry.body.statement;
-    let commitment = IdCommitment::from_bytes(*statement.id_commit.as_bytes());
-    let certificate = Unverified::<Certificate>::new(claim.certificate).check_issued(
-        Role::Execution,
-        network,
-        clock::now(),
-    );
-    certificate.is_ok_and(|certificate| {
-        certificate.subject() == statement.exec_key
-            && claim.opening.check_certified(&commitment, &certificate).is_ok()
-            && claim.trace.to_trace().commit(&statement.exec_hash) == statement.exec_commit
-    })
+    if let Err(error) = claim.opening.check(&public_run(statement), network, None) {
+        tracing::debug!(%error, "a claim does not open its receipt");
+        return false;
+    }
+    claim.trace.to_trace().commit(&statement.exec_hash) == statement.exec_commit
 }
 
 /// A verifier vouched for a receipt: the payer, who checked it too, posts the bounty and believes

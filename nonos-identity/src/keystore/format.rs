@@ -1,14 +1,18 @@
-use argon2::{Algorithm, Argon2, Block, Params, Version};
+use core::num::NonZeroU64;
+
+use chacha20poly1305::XChaCha20Poly1305;
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
-use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use super::{CreateError, CreateParams, Entropy, Keystore, OpenError};
+use super::kek::{Kek, KekError, KekSource, SlotKind};
+use super::slot::{Label, SlotId, SlotInfo};
+use super::{ChangeError, CreateError, Entropy, Keystore, OpenError};
 use crate::domain::Domain;
 use crate::domains::{KEYSTORE, KEYSTORE_SLOT};
 use crate::identity::Identity;
 use crate::key::NodeId;
+use crate::seed::Seed;
 use crate::time::Timestamp;
 use crate::wire::{self, Wire};
 
@@ -18,68 +22,9 @@ const MAGIC: &[u8; 4] = b"NNKS";
 /// The version this crate writes and the only one it reads.
 const VERSION: u8 = 1;
 
-/// Most slots: a file can make us run Argon2id no more often than that.
-const MAX_SLOTS: usize = 8;
-
-/// The number of the passphrase kind of slot.
-const PASSPHRASE: u8 = 0;
-
-/// A key of the cipher.
-type CipherKey = Zeroizing<[u8; 32]>;
-
-/// The price of one guess of a passphrase (Argon2id, RFC 9106).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Argon2Cost {
-    /// Memory in KiB, 19 MiB to 1 GiB.
-    #[n(0)]
-    pub memory_kib: u32,
-    /// Passes over the memory, 1 to 16.
-    #[n(1)]
-    pub passes: u32,
-    /// Lanes, 1 to 16.
-    #[n(2)]
-    pub lanes: u32,
-}
-
-impl Argon2Cost {
-    /// The lowest cost that is accepted; below it a passphrase is guessed too cheaply.
-    pub const MIN: Self = Self { memory_kib: 19 * 1024, passes: 1, lanes: 1 };
-
-    /// The highest cost that is accepted; above it a planted file would stall the node.
-    pub const MAX: Self = Self { memory_kib: 1024 * 1024, passes: 16, lanes: 16 };
-
-    /// Whether both bounds hold.
-    #[must_use]
-    pub fn is_accepted(&self) -> bool {
-        (Self::MIN.memory_kib..=Self::MAX.memory_kib).contains(&self.memory_kib)
-            && (Self::MIN.passes..=Self::MAX.passes).contains(&self.passes)
-            && (Self::MIN.lanes..=Self::MAX.lanes).contains(&self.lanes)
-    }
-}
-
-/// 64 MiB, three passes, four lanes: the second recommended option of RFC 9106 section 4.
-impl Default for Argon2Cost {
-    fn default() -> Self {
-        Self { memory_kib: 64 * 1024, passes: 3, lanes: 4 }
-    }
-}
-
-/// The parameters of a passphrase slot.
-#[derive(Encode, Decode)]
-struct PassphraseParams {
-    #[n(0)]
-    cost: Argon2Cost,
-    #[cbor(n(1), with = "minicbor::bytes")]
-    salt: [u8; 16],
-}
-
-impl Wire for PassphraseParams {
-    const MAX_BYTES: usize = 64;
-}
-
 /// The data key, wrapped in one way.
 #[derive(Clone, Encode, Decode)]
-struct Slot {
+pub(super) struct Slot {
     #[n(0)]
     kind: u8,
     #[cbor(n(1), with = "minicbor::bytes")]
@@ -88,6 +33,10 @@ struct Slot {
     nonce: [u8; 24],
     #[cbor(n(3), with = "minicbor::bytes")]
     wrapped: Vec<u8>,
+    #[n(4)]
+    label: Option<Label>,
+    #[n(5)]
+    created: Option<Timestamp>,
 }
 
 /// All that the payload's associated data covers.
@@ -101,6 +50,9 @@ struct Header {
     nonce: [u8; 24],
     #[n(3)]
     slots: Vec<Slot>,
+    /// Changes since the store was created; absent in a store that never changed.
+    #[n(4)]
+    generation: Option<NonZeroU64>,
 }
 
 impl Wire for Header {
@@ -128,71 +80,116 @@ pub(crate) struct Sealed {
 /// The content of a keystore.
 pub(super) struct Opened {
     pub(super) identity: Identity,
-    seed: Zeroizing<[u8; Identity::SEED_BYTES]>,
-    data_key: CipherKey,
-    /// Position of the slot that opened.
-    slot: usize,
+    pub(super) seed: Seed,
+    data_key: Kek,
+    /// The slot that opened.
+    pub(super) slot: SlotId,
 }
 
 /// [`Entropy`] by use.
-struct Parts {
-    data_key: CipherKey,
-    salt: [u8; 16],
+pub(super) struct Parts {
+    data_key: Kek,
     slot_nonce: [u8; 24],
     payload_nonce: [u8; 24],
+    /// For the source of the slot's key: a salt, an ephemeral key.
+    source: Zeroizing<[u8; 32]>,
 }
 
 impl Parts {
-    fn of(entropy: &Entropy) -> Result<Self, CreateError> {
+    pub(super) fn of(entropy: &Entropy) -> Result<Self, CreateError> {
         if entropy.iter().all(|byte| *byte == 0) {
             return Err(CreateError::NoEntropy);
         }
-        let mut parts = Self {
-            data_key: Zeroizing::new([0; 32]),
-            salt: [0; 16],
-            slot_nonce: [0; 24],
-            payload_nonce: [0; 24],
-        };
-        let mut source = entropy.iter();
-        let targets =
-            [&mut parts.data_key[..], &mut parts.salt, &mut parts.slot_nonce, &mut parts.payload_nonce];
-        for target in targets {
-            target.iter_mut().zip(&mut source).for_each(|(to, from)| *to = *from);
+        let (mut data_key, mut source) = (Zeroizing::new([0; 32]), Zeroizing::new([0; 32]));
+        let (mut slot_nonce, mut payload_nonce) = ([0; 24], [0; 24]);
+        let (salt, more) = source.split_at_mut(16);
+        let mut bytes = entropy.iter();
+        for target in [&mut data_key[..], salt, &mut slot_nonce, &mut payload_nonce, more] {
+            target.iter_mut().zip(&mut bytes).for_each(|(to, from)| *to = *from);
         }
-        Ok(parts)
+        Ok(Self { data_key: Kek::from_bytes(&data_key), slot_nonce, payload_nonce, source })
     }
 }
 
 impl Sealed {
-    pub(super) fn seal(root: NodeId, passphrase: &[u8], params: &CreateParams) -> Result<Self, CreateError> {
-        if params.seed.iter().all(|byte| *byte == 0) {
+    /// A first keystore with one slot.
+    pub(super) fn seal(
+        root: NodeId,
+        source: &dyn KekSource,
+        seed: &Seed,
+        entropy: &Entropy,
+        created: Timestamp,
+    ) -> Result<Self, CreateError> {
+        if seed.is_zero() {
             return Err(CreateError::NoEntropy);
         }
-        let parts = Parts::of(&params.entropy)?;
-        let slot = Slot::wrap(root, passphrase, params.cost, &parts, &parts.data_key)?;
-        let header = Header { root, created: params.created, nonce: parts.payload_nonce, slots: vec![slot] };
-        Ok(Self::encrypt(header, &parts.data_key, &params.seed))
+        let parts = Parts::of(entropy)?;
+        let slot = Slot::wrap(root, source, &parts, &parts.data_key)?;
+        let nonce = parts.payload_nonce;
+        let header = Header { root, created, nonce, slots: vec![slot], generation: None };
+        Ok(Self::encrypt(header, &parts.data_key, seed))
     }
 
-    /// The same secrets and data key behind a new passphrase in the place of the slot that
-    /// opened; the payload is encrypted anew because its associated data covers the slots.
-    pub(super) fn rewrap(
+    /// A slot for the data key of this keystore.
+    pub(super) fn wrap(
         &self,
         opened: &Opened,
-        passphrase: &[u8],
-        entropy: &Entropy,
-        cost: Argon2Cost,
-    ) -> Result<Self, CreateError> {
-        let parts = Parts::of(entropy)?;
-        let slot = Slot::wrap(self.header.root, passphrase, cost, &parts, &opened.data_key)?;
-        let mut header = Header { nonce: parts.payload_nonce, ..self.header.clone() };
-        header.slots.iter_mut().skip(opened.slot).take(1).for_each(|old| *old = slot.clone());
-        Ok(Self::encrypt(header, &opened.data_key, &opened.seed))
+        source: &dyn KekSource,
+        parts: &Parts,
+        label: Option<Label>,
+        created: Option<Timestamp>,
+    ) -> Result<Slot, CreateError> {
+        let slot = Slot::wrap(self.header.root, source, parts, &opened.data_key)?;
+        Ok(Slot { label, created, ..slot })
     }
 
-    fn encrypt(header: Header, data_key: &CipherKey, seed: &[u8; Identity::SEED_BYTES]) -> Self {
+    /// The next generation: the same secrets and data key with other slots. The payload is
+    /// encrypted anew because its associated data covers them.
+    pub(super) fn with_slots(
+        &self,
+        opened: &Opened,
+        slots: Vec<Slot>,
+        parts: &Parts,
+    ) -> Result<Self, ChangeError> {
+        let next = NonZeroU64::MIN.saturating_add(self.generation());
+        self.encode(opened, slots, parts, Some(next))
+    }
+
+    /// A copy of this generation with some of the slots only.
+    pub(super) fn copy_with(
+        &self,
+        opened: &Opened,
+        slots: Vec<Slot>,
+        parts: &Parts,
+    ) -> Result<Self, ChangeError> {
+        self.encode(opened, slots, parts, self.header.generation)
+    }
+
+    fn encode(
+        &self,
+        opened: &Opened,
+        slots: Vec<Slot>,
+        parts: &Parts,
+        generation: Option<NonZeroU64>,
+    ) -> Result<Self, ChangeError> {
+        if slots.len() > Keystore::MAX_SLOTS {
+            return Err(ChangeError::TooManySlots);
+        }
+        // A slot that only a later version can open would lock out this one.
+        if !slots.iter().any(|slot| !matches!(slot.kind(), SlotKind::Unknown(_))) {
+            return Err(ChangeError::LastSlot);
+        }
+        let header = Header { nonce: parts.payload_nonce, slots, generation, ..self.header.clone() };
+        let sealed = Self::encrypt(header, &opened.data_key, &opened.seed);
+        if sealed.to_bytes().len() > Keystore::MAX_BYTES {
+            return Err(ChangeError::TooLong);
+        }
+        Ok(sealed)
+    }
+
+    fn encrypt(header: Header, data_key: &Kek, seed: &Seed) -> Self {
         let aad = payload_aad(&header);
-        let ciphertext = encrypt(data_key, &header.nonce, &aad, seed);
+        let ciphertext = encrypt(data_key, &header.nonce, &aad, seed.as_bytes());
         Self { header, ciphertext }
     }
 
@@ -205,7 +202,8 @@ impl Sealed {
         }
         let body: Body = wire::from_bytes(rest).map_err(|_| OpenError::Malformed)?;
         let header: Header = wire::from_bytes(&body.header).map_err(|_| OpenError::Malformed)?;
-        if header.slots.len() > MAX_SLOTS {
+        let fits = |slot: &Slot| slot.params.len() <= Keystore::MAX_PARAMS_BYTES;
+        if header.slots.len() > Keystore::MAX_SLOTS || !header.slots.iter().all(fits) {
             return Err(OpenError::Malformed);
         }
         Ok(Self { header, ciphertext: body.ciphertext })
@@ -216,74 +214,119 @@ impl Sealed {
         [MAGIC, &[VERSION][..], &wire::to_bytes(&body)].concat()
     }
 
-    pub(super) fn open(&self, passphrase: &[u8]) -> Result<Opened, OpenError> {
-        let (slot, data_key) = self.unlock(passphrase)?;
-        let plain = decrypt(&data_key, &self.header.nonce, &payload_aad(&self.header), &self.ciphertext)
-            .ok_or(OpenError::Altered)?;
-        let mut seed = Zeroizing::new([0; Identity::SEED_BYTES]);
-        if plain.len() != seed.len() {
-            return Err(OpenError::Altered);
-        }
-        seed.copy_from_slice(&plain);
-        let identity = Identity::from_seed(&seed);
+    /// Whether a nonce was used in this generation: a second use would give the key of the
+    /// authenticator away.
+    pub(super) fn used(&self, parts: &Parts) -> bool {
+        self.header.nonce == parts.payload_nonce
+            || self.header.slots.iter().any(|slot| slot.nonce == parts.slot_nonce)
+    }
+
+    pub(super) fn root(&self) -> NodeId {
+        self.header.root
+    }
+
+    pub(super) fn created(&self) -> Timestamp {
+        self.header.created
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.header.generation.map_or(0, NonZeroU64::get)
+    }
+
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.header.slots
+    }
+
+    pub(super) fn open(&self, source: &dyn KekSource) -> Result<Opened, OpenError> {
+        let (slot, data_key) = self.unlock(source)?;
+        let seed = self.decrypt(&data_key)?;
+        let identity = Identity::from_seed(seed.as_bytes());
         if identity.node_id() != self.header.root {
             return Err(OpenError::Altered);
         }
         Ok(Opened { identity, seed, data_key, slot })
     }
 
-    /// Tries the passphrase on every passphrase slot.
-    fn unlock(&self, passphrase: &[u8]) -> Result<(usize, CipherKey), OpenError> {
-        let mut outcome = OpenError::NoPassphraseSlot;
-        for (at, slot) in self.header.slots.iter().enumerate() {
-            if slot.kind != PASSPHRASE {
-                continue;
-            }
-            if let Some(data_key) = slot.unwrap(self.header.root, passphrase)? {
-                return Ok((at, data_key));
-            }
-            outcome = OpenError::Passphrase;
+    /// Whether a copy belongs to what was opened and is whole.
+    pub(super) fn check_copy(&self, opened: &Opened) -> Result<(), OpenError> {
+        let seed = self.decrypt(&opened.data_key)?;
+        if self.header.root != opened.identity.node_id() || seed.as_bytes() != opened.seed.as_bytes() {
+            return Err(OpenError::Altered);
         }
-        Err(outcome)
+        Ok(())
+    }
+
+    fn decrypt(&self, data_key: &Kek) -> Result<Seed, OpenError> {
+        let plain = decrypt(data_key, &self.header.nonce, &payload_aad(&self.header), &self.ciphertext)
+            .ok_or(OpenError::Altered)?;
+        let seed = plain.as_slice().try_into().map_err(|_| OpenError::Altered)?;
+        Ok(Seed::from_bytes(seed))
+    }
+
+    /// Tries the source on every slot of its kind. One that opens decides; otherwise the first
+    /// failure that is more than a wrong key is the one to report.
+    fn unlock(&self, source: &dyn KekSource) -> Result<(SlotId, Kek), OpenError> {
+        let kind = source.kind();
+        let mut outcome = None;
+        for slot in self.header.slots.iter().filter(|slot| slot.kind() == kind) {
+            let failure = match slot.unwrap(self.header.root, source) {
+                Ok(Some(data_key)) => return Ok((slot.id(), data_key)),
+                Ok(None) | Err(KekError::Foreign) => OpenError::wrong_key(kind),
+                Err(error) => error.into(),
+            };
+            // A device that said no once is not asked again.
+            let is_final = matches!(failure, OpenError::Source(_));
+            if outcome.is_none() || is_final {
+                outcome = Some(failure);
+            }
+            if is_final {
+                break;
+            }
+        }
+        Err(outcome.unwrap_or_else(|| OpenError::no_slot(kind)))
     }
 }
 
 impl Slot {
     fn wrap(
         root: NodeId,
-        passphrase: &[u8],
-        cost: Argon2Cost,
+        source: &dyn KekSource,
         parts: &Parts,
-        data_key: &CipherKey,
+        data_key: &Kek,
     ) -> Result<Self, CreateError> {
-        if passphrase.is_empty() {
-            return Err(CreateError::EmptyPassphrase);
+        let new = source.fresh(root, &parts.source)?;
+        if new.params.len() > Keystore::MAX_PARAMS_BYTES {
+            return Err(CreateError::Params(new.params.len()));
         }
-        if !cost.is_accepted() {
-            return Err(CreateError::Cost);
-        }
-        let params = wire::to_bytes(&PassphraseParams { cost, salt: parts.salt });
-        let key = stretch(passphrase, cost, &parts.salt).ok_or(CreateError::Memory)?;
-        let aad = slot_aad(root, PASSPHRASE, &params);
-        let wrapped = encrypt(&key, &parts.slot_nonce, &aad, &data_key[..]);
-        Ok(Self { kind: PASSPHRASE, params, nonce: parts.slot_nonce, wrapped })
+        let (kind, nonce) = (source.kind().number(), parts.slot_nonce);
+        let aad = slot_aad(root, kind, &new.params);
+        let wrapped = encrypt(&new.key, &nonce, &aad, data_key.as_bytes());
+        Ok(Self { kind, params: new.params, nonce, wrapped, label: None, created: None })
     }
 
-    /// The data key, `None` if the passphrase is wrong.
-    fn unwrap(&self, root: NodeId, passphrase: &[u8]) -> Result<Option<CipherKey>, OpenError> {
-        let params: PassphraseParams = wire::from_bytes(&self.params).map_err(|_| OpenError::Malformed)?;
-        if !params.cost.is_accepted() {
-            return Err(OpenError::Cost);
-        }
-        let key = stretch(passphrase, params.cost, &params.salt).ok_or(OpenError::Memory)?;
+    /// The data key, `None` if the source has another key.
+    fn unwrap(&self, root: NodeId, source: &dyn KekSource) -> Result<Option<Kek>, KekError> {
+        let key = source.recover(root, &self.params)?;
         let aad = slot_aad(root, self.kind, &self.params);
         let Some(plain) = decrypt(&key, &self.nonce, &aad, &self.wrapped) else { return Ok(None) };
-        let mut data_key = Zeroizing::new([0; 32]);
-        if plain.len() != data_key.len() {
-            return Err(OpenError::Malformed);
-        }
-        data_key.copy_from_slice(&plain);
-        Ok(Some(data_key))
+        let data_key = plain.as_slice().try_into().map_err(|_| KekError::Malformed)?;
+        Ok(Some(Kek::from_bytes(data_key)))
+    }
+
+    fn kind(&self) -> SlotKind {
+        SlotKind::from_number(self.kind)
+    }
+
+    pub(super) fn id(&self) -> SlotId {
+        SlotId::of(&[&self.nonce, &self.wrapped, &self.params])
+    }
+
+    pub(super) fn label(&self) -> Option<&Label> {
+        self.label.as_ref()
+    }
+
+    pub(super) fn info(&self) -> SlotInfo {
+        SlotInfo { id: self.id(), kind: self.kind(), label: self.label.clone(), created: self.created }
     }
 }
 
@@ -300,29 +343,15 @@ fn aad(domain: Domain, parts: &[&[u8]]) -> Vec<u8> {
     [&[domain.as_bytes(), MAGIC, &[VERSION]], parts].concat().concat()
 }
 
-/// Argon2id; `None` if the cost, which was checked, cannot be paid in memory. The memory is
-/// wiped: what is in it helps to guess the passphrase.
-fn stretch(passphrase: &[u8], cost: Argon2Cost, salt: &[u8; 16]) -> Option<CipherKey> {
-    let mut key = Zeroizing::new([0; 32]);
-    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(key.len())).ok()?;
-    let mut memory = Zeroizing::new(Vec::new());
-    memory.try_reserve_exact(params.block_count()).ok()?;
-    memory.resize(params.block_count(), Block::new());
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into_with_memory(passphrase, salt, &mut key[..], &mut memory[..])
-        .ok()?;
-    Some(key)
-}
-
-fn encrypt(key: &CipherKey, nonce: &[u8; 24], aad: &[u8], msg: &[u8]) -> Vec<u8> {
-    XChaCha20Poly1305::new(&Key::from(**key))
-        .encrypt(&XNonce::from(*nonce), Payload { msg, aad })
+fn encrypt(key: &Kek, nonce: &[u8; 24], aad: &[u8], msg: &[u8]) -> Vec<u8> {
+    XChaCha20Poly1305::new(key.as_bytes().into())
+        .encrypt(nonce.into(), Payload { msg, aad })
         .expect("a message this short fits the cipher")
 }
 
-fn decrypt(key: &CipherKey, nonce: &[u8; 24], aad: &[u8], msg: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    XChaCha20Poly1305::new(&Key::from(**key))
-        .decrypt(&XNonce::from(*nonce), Payload { msg, aad })
+fn decrypt(key: &Kek, nonce: &[u8; 24], aad: &[u8], msg: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    XChaCha20Poly1305::new(key.as_bytes().into())
+        .decrypt(nonce.into(), Payload { msg, aad })
         .ok()
         .map(Zeroizing::new)
 }
@@ -330,34 +359,36 @@ fn decrypt(key: &CipherKey, nonce: &[u8; 24], aad: &[u8], msg: &[u8]) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keystore::passphrase::{Argon2Cost, Passphrase};
 
     const PASS: &[u8] = b"correct horse";
-    const KIND_TO_COME: u8 = 3;
+    const KIND_TO_COME: u8 = 200;
 
     fn entropy(byte: u8) -> Entropy {
         Zeroizing::new([byte; Keystore::ENTROPY_BYTES])
     }
 
+    fn source(text: &[u8]) -> Passphrase {
+        Passphrase::with_cost(text, Argon2Cost::MIN)
+    }
+
     fn seal() -> Sealed {
-        let params = CreateParams {
-            seed: Zeroizing::new([7; 64]),
-            entropy: entropy(1),
-            cost: Argon2Cost::MIN,
-            created: Timestamp::from_secs(1),
-        };
-        Sealed::seal(Identity::from_seed(&params.seed).node_id(), PASS, &params).expect("seal")
+        let (seed, created) = (Seed::from_bytes(&[7; 64]), Timestamp::from_secs(1));
+        let root = Identity::from_seed(&[7; 64]).node_id();
+        Sealed::seal(root, &source(PASS), &seed, &entropy(1), created).expect("seal")
     }
 
     /// Adds a slot as a later version of the writer would.
     fn with_slot(sealed: &Sealed, slot: Slot) -> Sealed {
-        let opened = sealed.open(PASS).expect("open");
+        let opened = sealed.open(&source(PASS)).expect("open");
         let mut header = sealed.header.clone();
         header.slots.push(slot);
         Sealed::encrypt(header, &opened.data_key, &opened.seed)
     }
 
     fn later_slot() -> Slot {
-        Slot { kind: KIND_TO_COME, params: vec![1, 2, 3], nonce: [4; 24], wrapped: vec![5; 48] }
+        let (kind, wrapped) = (KIND_TO_COME, vec![5; 48]);
+        Slot { kind, params: vec![1, 2, 3], nonce: [4; 24], wrapped, label: None, created: None }
     }
 
     fn reread(sealed: &Sealed) -> Sealed {
@@ -365,79 +396,91 @@ mod tests {
     }
 
     #[test]
-    fn slots_of_unknown_kinds_are_kept() {
-        let sealed = reread(&with_slot(&seal(), later_slot()));
-        let opened = sealed.open(PASS).expect("open");
-        let changed = sealed.rewrap(&opened, b"new", &entropy(2), Argon2Cost::MIN).expect("rewrap");
-        let changed = reread(&changed);
-        let kinds: Vec<_> = changed.header.slots.iter().map(|slot| slot.kind).collect();
-        assert_eq!(kinds, [PASSPHRASE, KIND_TO_COME]);
-        assert_eq!(changed.header.slots[1].params, [1, 2, 3]);
-        assert!(changed.open(b"new").is_ok());
-        assert!(matches!(changed.open(PASS), Err(OpenError::Passphrase)));
-    }
-
-    #[test]
-    fn any_of_several_passphrases_opens() {
-        let sealed = seal();
-        let data_key = sealed.open(PASS).expect("open").data_key;
-        let parts = Parts::of(&entropy(3)).expect("entropy");
-        let second = Slot::wrap(sealed.header.root, b"second", Argon2Cost::MIN, &parts, &data_key);
-        let sealed = reread(&with_slot(&sealed, second.expect("wrap")));
-        for (at, pass) in [PASS, b"second"].into_iter().enumerate() {
-            assert_eq!(sealed.open(pass).expect("open").slot, at);
-        }
-        let opened = sealed.open(b"second").expect("open");
-        let changed = sealed.rewrap(&opened, b"third", &entropy(4), Argon2Cost::MIN).expect("rewrap");
-        assert!(changed.open(PASS).is_ok() && changed.open(b"third").is_ok());
-        assert!(matches!(changed.open(b"second"), Err(OpenError::Passphrase)));
-    }
-
-    #[test]
     fn a_slot_that_was_removed_or_swapped_is_noticed() {
         let sealed = with_slot(&seal(), later_slot());
         let mut removed = reread(&sealed);
         removed.header.slots.truncate(1);
-        assert!(matches!(removed.open(PASS), Err(OpenError::Altered)));
+        assert!(matches!(removed.open(&source(PASS)), Err(OpenError::Altered)));
         let mut swapped = reread(&sealed);
         swapped.header.slots.swap(0, 1);
-        assert!(matches!(swapped.open(PASS), Err(OpenError::Altered)));
+        assert!(matches!(swapped.open(&source(PASS)), Err(OpenError::Altered)));
+    }
+
+    #[test]
+    fn labels_times_and_the_generation_are_authenticated() {
+        let edits: [fn(&mut Header); 4] = [
+            |header| header.slots[0].label = Some("mine".parse().expect("label")),
+            |header| header.slots[0].created = Some(Timestamp::from_secs(1)),
+            |header| header.generation = Some(NonZeroU64::MIN),
+            |header| header.created = Timestamp::from_secs(2),
+        ];
+        for (at, edit) in edits.into_iter().enumerate() {
+            let mut sealed = seal();
+            edit(&mut sealed.header);
+            assert!(matches!(reread(&sealed).open(&source(PASS)), Err(OpenError::Altered)), "edit {at}");
+        }
     }
 
     #[test]
     fn a_store_without_a_passphrase_slot_says_so() {
         let mut sealed = with_slot(&seal(), later_slot());
         sealed.header.slots.remove(0);
-        assert!(matches!(sealed.open(PASS), Err(OpenError::NoPassphraseSlot)));
+        assert!(matches!(sealed.open(&source(PASS)), Err(OpenError::NoPassphraseSlot)));
     }
 
     #[test]
-    fn the_number_of_slots_is_bounded() {
+    fn the_size_of_a_store_is_bounded() {
         let mut sealed = seal();
-        sealed.header.slots.resize(MAX_SLOTS, later_slot());
+        sealed.header.slots.resize(Keystore::MAX_SLOTS, later_slot());
         assert!(Sealed::parse(&sealed.to_bytes()).is_ok());
-        sealed.header.slots.resize(MAX_SLOTS + 1, later_slot());
+        sealed.header.slots.resize(Keystore::MAX_SLOTS + 1, later_slot());
         assert!(matches!(Sealed::parse(&sealed.to_bytes()), Err(OpenError::Malformed)));
+        sealed.header.slots.truncate(1);
+        sealed.header.slots[0].params = vec![0; Keystore::MAX_PARAMS_BYTES + 1];
+        assert!(matches!(Sealed::parse(&sealed.to_bytes()), Err(OpenError::Malformed)));
+        // The largest store that `parse` takes slot by slot fits into one file.
+        let label = Some("x".repeat(Label::MAX_BYTES).parse().expect("label"));
+        let params = vec![255; Keystore::MAX_PARAMS_BYTES];
+        let slot = Slot { params, label, created: Some(Timestamp::from_secs(u64::MAX)), ..later_slot() };
+        let header = Header {
+            slots: vec![slot; Keystore::MAX_SLOTS],
+            generation: Some(NonZeroU64::MAX),
+            ..sealed.header
+        };
+        assert!(Sealed::parse(&Sealed { header, ..sealed }.to_bytes()).is_ok());
     }
 
     #[test]
     fn the_payload_belongs_to_the_header() {
-        let (a, mut b) = (seal(), seal());
-        b.header.created = Timestamp::from_secs(2);
-        assert!(matches!(b.open(PASS), Err(OpenError::Altered)));
+        let sealed = seal();
         // A header that was sealed properly around somebody else's seed.
-        let opened = a.open(PASS).expect("open");
-        let foreign = Sealed::encrypt(a.header.clone(), &opened.data_key, &[8; 64]);
-        assert!(matches!(foreign.open(PASS), Err(OpenError::Altered)));
+        let opened = sealed.open(&source(PASS)).expect("open");
+        let seed = Seed::from_bytes(&[8; 64]);
+        let foreign = Sealed::encrypt(sealed.header.clone(), &opened.data_key, &seed);
+        assert!(matches!(foreign.open(&source(PASS)), Err(OpenError::Altered)));
+        assert!(matches!(foreign.check_copy(&opened), Err(OpenError::Altered)));
+        assert!(sealed.check_copy(&opened).is_ok());
     }
 
     #[test]
-    fn a_changed_passphrase_changes_every_nonce() {
+    fn the_last_slot_that_opens_here_stays() {
+        let sealed = with_slot(&seal(), later_slot());
+        let opened = sealed.open(&source(PASS)).expect("open");
+        let parts = Parts::of(&entropy(2)).expect("entropy");
+        let keep = |slots: Vec<Slot>| sealed.with_slots(&opened, slots, &parts);
+        assert!(matches!(keep(vec![]), Err(ChangeError::LastSlot)));
+        assert!(matches!(keep(vec![later_slot()]), Err(ChangeError::LastSlot)));
+        let kept = reread(&keep(sealed.slots().to_vec()).expect("both"));
+        assert_eq!(kept.generation(), 1);
+        assert_eq!(kept.slots()[1].info().kind, SlotKind::Unknown(KIND_TO_COME));
+        assert_eq!(kept.slots()[1].params, [1, 2, 3]);
+        assert!(kept.open(&source(PASS)).is_ok());
+    }
+
+    #[test]
+    fn a_nonce_is_never_used_twice() {
         let sealed = seal();
-        let opened = sealed.open(PASS).expect("open");
-        let changed = sealed.rewrap(&opened, PASS, &entropy(2), Argon2Cost::MIN).expect("rewrap");
-        assert_ne!(changed.header.nonce, sealed.header.nonce);
-        assert_ne!(changed.header.slots[0].nonce, sealed.header.slots[0].nonce);
-        assert_ne!(changed.header.slots[0].params, sealed.header.slots[0].params, "salt");
+        let used = |byte| sealed.used(&Parts::of(&entropy(byte)).expect("entropy"));
+        assert!(used(1) && !used(2));
     }
 }

@@ -9,7 +9,7 @@ use nonos_identity::keystore::{
     StorageError,
 };
 use nonos_identity::testing::{MemoryKeyStore, check_key_store};
-use nonos_identity::{Identity, Timestamp};
+use nonos_identity::{Identity, Seed, Timestamp};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
@@ -23,7 +23,7 @@ fn entropy(byte: u8) -> Entropy {
 
 fn params() -> CreateParams {
     CreateParams {
-        seed: Zeroizing::new([7; 64]),
+        seed: Seed::from_bytes(&[7; 64]),
         entropy: entropy(0xa5),
         cost: Argon2Cost::MIN,
         created: Timestamp::from_secs(1_000_000),
@@ -154,7 +154,7 @@ fn senseless_parameters_are_refused() {
     let store = MemoryKeyStore::default();
     let create = |pass: &[u8], params: &CreateParams| Keystore::create_in(&store, pass, params).map(|_| ());
     assert!(matches!(create(b"", &params()), Err(CreateError::EmptyPassphrase)));
-    let no_seed = CreateParams { seed: Zeroizing::new([0; 64]), ..params() };
+    let no_seed = CreateParams { seed: Seed::from_bytes(&[0; 64]), ..params() };
     assert!(matches!(create(PASS, &no_seed), Err(CreateError::NoEntropy)));
     let no_entropy = CreateParams { entropy: Zeroizing::new([0; Keystore::ENTROPY_BYTES]), ..params() };
     assert!(matches!(create(PASS, &no_entropy), Err(CreateError::NoEntropy)));

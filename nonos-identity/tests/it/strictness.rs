@@ -47,6 +47,69 @@ fn sign(a: Scalar, key: &[u8; 32], nonce: Scalar, shift: EdwardsPoint, message: 
     join(&r, (nonce + challenge(&r, key, message) * a).as_bytes())
 }
 
+/// The strict rule of the same library.
+fn strict(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
+    ed25519_dalek::VerifyingKey::from_bytes(key)
+        .is_ok_and(|key| key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok())
+}
+
+/// `S + L`: the same scalar, encoded a second time.
+fn plus_order(mut signature: [u8; 64]) -> [u8; 64] {
+    // L = -1 + 1, taken from the library's own -1.
+    let mut carry = 1_u16;
+    for (byte, minus_one) in signature[32..].iter_mut().zip((-Scalar::ONE).as_bytes()) {
+        carry += u16::from(*byte) + u16::from(*minus_one);
+        *byte = carry.to_le_bytes()[0];
+        carry >>= 8;
+    }
+    signature
+}
+
+/// Who accepts what: the library's `verify`, its `verify_strict`, and *NONOS-Ed25519-v1*. Where the
+/// first two disagree, two honest nodes with different libraries would.
+#[test]
+fn the_acceptance_table() {
+    let o = EdwardsPoint::identity();
+    let zero = o.compress().to_bytes();
+    let key = (B * secret()).compress().to_bytes();
+    let nonce = Scalar::from(99_u8);
+    let honest = sign(secret(), &key, nonce, o, MESSAGE);
+    // y = p + 1: the identity, encoded a second time.
+    let mut second_zero = P;
+    second_zero[0] += 1;
+
+    let mixed = (B * secret() + EIGHT_TORSION[1]).compress().to_bytes();
+    let signed = |message: &[u8; 4]| sign(secret(), &mixed, nonce, o, message);
+    let find = |multiple: bool| {
+        let multiple_of_eight = |message: &[u8; 4]| {
+            let r = (B * nonce).compress().to_bytes();
+            (challenge(&r, &mixed, message).as_bytes()[0].is_multiple_of(8)) == multiple
+        };
+        (0_u32..).map(u32::to_le_bytes).find(multiple_of_eight).expect("one in eight")
+    };
+    let (even, odd) = (find(true), find(false));
+    let torsion_r = sign(secret(), &key, Scalar::ZERO, EIGHT_TORSION[1], MESSAGE);
+    let zero_r = sign(secret(), &key, Scalar::ZERO, o, MESSAGE);
+
+    type Row<'a> = (&'a str, [u8; 32], &'a [u8], [u8; 64], [bool; 3]);
+    let rows: [Row<'_>; 9] = [
+        ("honest", key, MESSAGE, honest, [true, true, true]),
+        ("S + L", key, MESSAGE, plus_order(honest), [false; 3]),
+        ("A = O, R = O, S = 0", zero, MESSAGE, join(&zero, &[0; 32]), [true, false, false]),
+        ("R of order 8", key, MESSAGE, torsion_r, [false; 3]),
+        ("R = O", key, MESSAGE, zero_r, [true, false, false]),
+        ("A of mixed order, k = 0 mod 8", mixed, &even, signed(&even), [true, true, false]),
+        ("A of mixed order, other k", mixed, &odd, signed(&odd), [false; 3]),
+        ("A not canonical", second_zero, MESSAGE, join(&zero, &[0; 32]), [true, false, false]),
+        ("R not canonical, A = O", zero, MESSAGE, join(&second_zero, &[0; 32]), [false; 3]),
+    ];
+    for (name, key, message, signature, expected) in rows {
+        let ours = verify_untagged(&key, message, &signature).is_ok();
+        let found = [lax(&key, message, &signature), strict(&key, message, &signature), ours];
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
 #[test]
 fn no_small_order_key_is_admitted() {
     for point in EIGHT_TORSION {
@@ -132,24 +195,14 @@ fn a_mixed_order_key_is_stopped_by_admission_alone() {
         })
         .find(|(message, signature)| lax(&key, message, signature))
         .expect("one in eight");
-    let strict = ed25519_dalek::VerifyingKey::from_bytes(&key)
-        .expect("on the curve")
-        .verify_strict(&message, &ed25519_dalek::Signature::from_bytes(&signature));
-    assert!(strict.is_ok());
+    assert!(strict(&key, &message, &signature));
     assert!(verify_untagged(&key, &message, &signature).is_err());
 }
 
 #[test]
 fn a_scalar_beyond_the_group_order_is_refused() {
     let key = (B * secret()).compress().to_bytes();
-    let mut signature = sign(secret(), &key, Scalar::from(99_u8), EdwardsPoint::identity(), MESSAGE);
+    let signature = sign(secret(), &key, Scalar::from(99_u8), EdwardsPoint::identity(), MESSAGE);
     assert!(verify_untagged(&key, MESSAGE, &signature).is_ok());
-    // S + L, L = -1 + 1 taken from the library's own -1.
-    let mut carry = 1_u16;
-    for (byte, minus_one) in signature[32..].iter_mut().zip((-Scalar::ONE).as_bytes()) {
-        carry += u16::from(*byte) + u16::from(*minus_one);
-        *byte = carry.to_le_bytes()[0];
-        carry >>= 8;
-    }
-    assert!(verify_untagged(&key, MESSAGE, &signature).is_err());
+    assert!(verify_untagged(&key, MESSAGE, &plus_order(signature)).is_err());
 }

@@ -1,5 +1,7 @@
 //! Integration tests of the composition.
 
 mod demo;
+mod disclosure;
 mod domains;
+mod key;
 mod records;

@@ -7,8 +7,8 @@ use nonos_identity::{
     Certificate, Digest, Identity, NetworkId, NodeId, Role, SigningKey, Timestamp, Unverified,
 };
 use nonos_node::records::{
-    self, Claim, ClaimAnswer, Commission, Fulfilment, Job, Record as _, RecordError, Sealed, Signer, Verdict,
-    Voucher,
+    self, Claim, ClaimAnswer, Commission, Disclosure, Fulfilment, Job, Record as _, RecordError, Sealed,
+    Signer, Verdict, Voucher,
 };
 use proptest::prelude::*;
 
@@ -131,6 +131,7 @@ fn decode_all(bytes: &[u8]) {
     canonical::<Claim>(bytes);
     canonical::<ClaimAnswer>(bytes);
     canonical::<Commission>(bytes);
+    canonical::<Disclosure>(bytes);
     canonical::<Fulfilment>(bytes);
     canonical::<Job>(bytes);
     canonical::<Verdict>(bytes);
