@@ -34,7 +34,7 @@ enum Command {
     Status(status::Status),
     /// Rotate and revoke a node's keys, and open what was disclosed to it
     #[command(subcommand)]
-    Key(key::Key),
+    Key(Box<key::Key>),
     /// Make, check and run capsules
     #[command(subcommand)]
     Capsule(capsule::Capsule),

@@ -29,6 +29,10 @@ impl Random {
         (z ^ (z >> 31)) % limit
     }
 
+    fn pick(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).expect("below a length")
+    }
+
     fn entropy(&mut self) -> Entropy {
         let mut entropy = Zeroizing::new([0; Keystore::ENTROPY_BYTES]);
         entropy.iter_mut().for_each(|byte| *byte = self.below(256).to_le_bytes()[0]);
@@ -90,7 +94,7 @@ fn change(
         let made = OpenKeystore::create(store, &Cheap(0), &seed(random.0), &random.entropy(), created);
         return made.map(|_| ()).map_err(|error| assert!(is_io(&error.into()), "create"));
     };
-    let with = Cheap(*keys.iter().nth(random.below(keys.len() as u64) as usize).expect("a key"));
+    let with = Cheap(*keys.iter().nth(random.pick(keys.len())).expect("a key"));
     let mut open = if known.is_anchored {
         OpenKeystore::open_anchored(store, &with, &anchor)
     } else {
@@ -101,7 +105,7 @@ fn change(
     let (next, entropy) = (1 + random.below(1 << 40), random.entropy());
     let label = Some(next.to_string().parse().expect("label"));
     let new = NewSlot { source: &Cheap(next), label, created: None, entropy: &entropy };
-    let target = open.slots()[random.below(keys.len() as u64) as usize].clone();
+    let target = open.slots().into_iter().nth(random.pick(keys.len())).expect("a slot of each key");
     let mut after = keys;
     let made = match random.below(3) {
         0 if after.len() < Keystore::MAX_SLOTS => {

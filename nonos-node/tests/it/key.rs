@@ -42,7 +42,7 @@ fn slots_come_and_go_and_the_node_stays() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();
     let node = json(dir, &["init"])["node"].clone();
-    assert!(refused(dir, &["init"]).contains("exists"));
+    assert!(refused(dir, &["init"]).contains("stored here already"));
     let phrase = ["--with", "phrase", "--phrase-file", "words.txt"];
     let added = json(dir, &["slots", "add", "phrase", "--label", "paper", "--phrase-out", "words.txt"]);
     let words = fs::read_to_string(dir.join("words.txt")).expect("words");
