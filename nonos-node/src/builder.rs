@@ -157,8 +157,7 @@ impl NodeBuilder {
         let me = identity.node_id();
         config.auditor_keys().map_err(|error| StartError::Settings(error.to_string()))?;
         let generations = Generations::load(&data_dir)?;
-        let credentials = Credentials::issue(&identity, generations, network, now)?;
-        keys::keep(&data_dir, &credentials.signer.certificate, now)?;
+        let credentials = Credentials::issue(&data_dir, &identity, generations, network, now)?;
         let prices = PriceTable {
             version: 1,
             execution_nano: config.prices.execution_per_mgas,
@@ -301,6 +300,7 @@ impl Node {
 impl Credentials {
     /// Lets the root sign what the node needs until the next renewal.
     fn issue(
+        data_dir: &Path,
         identity: &Identity,
         generations: Generations,
         network: NetworkId,
@@ -308,8 +308,7 @@ impl Credentials {
     ) -> Result<Self, StartError> {
         let root = identity.root_key();
         let key = generations.key(identity, Rotatable::EpochSigner);
-        let certificate = keys::certify(&root, &key, Role::EpochSigner, &network, now)
-            .map_err(|error| StartError::Certify(error.to_string()))?;
+        let (certificate, _) = keys::certify(data_dir, &root, &key, Role::EpochSigner, &network, now)?;
         let secret = IdentitySecret::from_bytes(&identity.zk_secret(0));
         let enrolment = Enrolment::sign(&root, &network, secret.commitment(), now)
             .map_err(|error| StartError::Certify(error.to_string()))?;
@@ -327,8 +326,7 @@ impl Shared {
         if now < self.credentials().renewal {
             return Ok(());
         }
-        let fresh = Credentials::issue(&self.identity, self.generations, self.network, now)?;
-        keys::keep(&self.data_dir, &fresh.signer.certificate, now)?;
+        let fresh = Credentials::issue(&self.data_dir, &self.identity, self.generations, self.network, now)?;
         let certificate = fresh.signer.certificate.clone();
         *self.credentials() = fresh;
         let key = self.generations.key(&self.identity, Rotatable::EpochSigner);

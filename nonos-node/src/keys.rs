@@ -152,7 +152,7 @@ impl Generations {
 /// next start; certificates for the earlier keys count until they expire or are revoked.
 ///
 /// # Errors
-/// [`KeyError`]; the generation in use is then the old one, or the new one without its file.
+/// [`KeyError`]; the generation in use is then the old one.
 pub fn rotate(
     data_dir: &Path,
     identity: &Identity,
@@ -164,23 +164,30 @@ pub fn rotate(
     let earlier = certificates(data_dir)?;
     let generation = generations.advance(key)?;
     let signing = generations.key(identity, key);
-    let certificate = certify(&identity.root_key(), &signing, key.role(), network, now)?;
+    let root = identity.root_key();
+    let (certificate, path) = certify(data_dir, &root, &signing, key.role(), network, now)?;
     generations.save(data_dir)?;
-    let path = keep(data_dir, &certificate, now)?;
     let counts = |it: &&Certificate| it.role() == key.role() && it.not_after() > now;
     let earlier = earlier.iter().filter(counts).map(Certificate::serial).collect();
     Ok(Rotated { generation, key: signing.public(), certificate, path, earlier })
 }
 
-/// Certifies a role key for the longest time; the serial is the second it was made in.
+/// Certifies a role key for the longest time and keeps the certificate. The serial is the second
+/// it was made in, or the next that no kept certificate has: a revocation must hit one alone.
 pub(crate) fn certify(
+    data_dir: &Path,
     root: &dyn RootSigner,
     key: &SigningKey,
     role: Role,
     network: &NetworkId,
     now: Timestamp,
-) -> Result<Certificate, CertificateError> {
-    Certificate::issue(root, key, role, now.as_secs(), now, Certificate::MAX_LIFETIME, network)
+) -> Result<(Certificate, PathBuf), KeyError> {
+    let last = certificates(data_dir)?.last().map_or(0, Certificate::serial);
+    let serial = now.as_secs().max(last.saturating_add(1));
+    let lifetime = Certificate::MAX_LIFETIME;
+    let certificate = Certificate::issue(root, key, role, serial, now, lifetime, network)?;
+    let path = keep(data_dir, &certificate, now)?;
+    Ok((certificate, path))
 }
 
 /// Signs the next revocation list, with these serials and those of the list before. Serials
@@ -249,7 +256,7 @@ pub fn certificates(data_dir: &Path) -> Result<Vec<Certificate>, KeyError> {
 
 /// Keeps a certificate, so that its serial is known when it has to be revoked, and drops those
 /// that have expired.
-pub(crate) fn keep(data_dir: &Path, certificate: &Certificate, now: Timestamp) -> Result<PathBuf, KeyError> {
+fn keep(data_dir: &Path, certificate: &Certificate, now: Timestamp) -> Result<PathBuf, KeyError> {
     let directory = data_dir.join(CERTIFICATES);
     let name = |it: &Certificate| directory.join(format!("{}-{}.cert", it.role(), it.serial()));
     let failed = |path: &Path, source| KeyError::Io { path: path.into(), source };
@@ -297,9 +304,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let identity = Identity::from_seed(&[1; 64]);
         let first = Generations::default().key(&identity, Rotatable::EpochSigner);
-        let old =
-            certify(&identity.root_key(), &first, Role::EpochSigner, &net(), NOW).expect("in the rules");
-        keep(dir.path(), &old, NOW).expect("kept");
+        let root = identity.root_key();
+        certify(dir.path(), &root, &first, Role::EpochSigner, &net(), NOW).expect("in the rules");
         let later = Timestamp::from_secs(NOW.as_secs() + 60);
         let rotated = rotate(dir.path(), &identity, Rotatable::EpochSigner, &net(), later).expect("rotated");
         assert_eq!((rotated.generation, &rotated.earlier[..]), (1, &[NOW.as_secs()][..]));
@@ -315,6 +321,19 @@ mod tests {
         let again = rotate(dir.path(), &identity, Rotatable::EpochSigner, &net(), month).expect("rotated");
         assert_eq!((again.generation, again.earlier), (2, Vec::new()));
         assert_eq!(certificates(dir.path()).expect("readable").len(), 1, "the expired are gone");
+    }
+
+    #[test]
+    fn no_two_certificates_share_a_serial() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let identity = Identity::from_seed(&[1; 64]);
+        let serials: Vec<_> = [Rotatable::EpochSigner, Rotatable::Onion, Rotatable::EpochSigner]
+            .map(|key| rotate(dir.path(), &identity, key, &net(), NOW).expect("rotated"))
+            .iter()
+            .map(|rotated| rotated.certificate.serial())
+            .collect();
+        assert_eq!(serials, [0, 1, 2].map(|at| NOW.as_secs() + at));
+        assert_eq!(certificates(dir.path()).expect("readable").len(), 3);
     }
 
     #[test]

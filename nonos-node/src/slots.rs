@@ -129,14 +129,16 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys;
     use nonos_identity::{NetworkId, Role};
 
-    fn signer(identity: &Identity, epoch: Epoch) -> Signer {
+    fn signer(identity: &Identity, epoch: Epoch, serial: u64) -> Signer {
         let (key, network) = (identity.signing_key(Role::EpochSigner, 0), NetworkId::from_name("test"));
+        let (start, lifetime) = (epoch.start(), Certificate::MAX_LIFETIME);
+        let root = identity.root_key();
         let certificate =
-            keys::certify(&identity.root_key(), &key, Role::EpochSigner, &network, epoch.start());
-        Signer { key, certificate: certificate.expect("in the rules"), network }
+            Certificate::issue(&root, &key, Role::EpochSigner, serial, start, lifetime, &network)
+                .expect("in the rules");
+        Signer { key, certificate, network }
     }
 
     #[test]
@@ -144,7 +146,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let identity = Identity::from_seed(&[1; 64]);
         let epoch = Epoch::from_number(3_000_000);
-        let first = signer(&identity, epoch);
+        let first = signer(&identity, epoch, 1);
         let mut slots = Slots::open(dir.path(), epoch).expect("opened");
         let (one, head) = slots.take(&identity, &first, epoch).expect("free");
         let (two, same) = slots.take(&identity, &first, epoch).expect("free");
@@ -153,7 +155,7 @@ mod tests {
 
         // The node starts again, with a new certificate for the same key.
         let mut slots = Slots::open(dir.path(), epoch).expect("opened");
-        let (three, again) = slots.take(&identity, &signer(&identity, epoch), epoch).expect("free");
+        let (three, again) = slots.take(&identity, &signer(&identity, epoch, 2), epoch).expect("free");
         assert_eq!(again.head, head.head);
         let numbers = [one.number(), two.number(), three.number()];
         assert!(numbers[0] != numbers[1] && numbers[1] != numbers[2] && numbers[0] != numbers[2]);
@@ -168,7 +170,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let identity = Identity::from_seed(&[1; 64]);
         let epoch = Epoch::from_number(3_000_000);
-        let signer = signer(&identity, epoch);
+        let signer = signer(&identity, epoch, 1);
         let mut slots = Slots::open(dir.path(), epoch).expect("opened");
         slots.take(&identity, &signer, epoch).expect("free");
         drop(slots);

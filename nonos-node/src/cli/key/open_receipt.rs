@@ -12,12 +12,6 @@ use super::super::{CliResult, DataDir, Passphrase, print_json};
 use super::now;
 
 /// Opens a receipt that its executor disclosed to this node as an authorised verifier.
-///
-/// The executor names the X25519 key that --show-key prints in `auditors` of its config.toml; its
-/// node then writes a file for each run into disclosures/. Opening it checks, offline, that the
-/// receipt was signed by a one-run key, that this key is in the tree the executor's epoch signer
-/// signed, and that its root key certified that signer. It does not check the receipt's proof.
-/// What it shows proves to others, too, who ran: keep it to yourself.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:  nonos key open-receipt --show-key\n           nonos key open-receipt 3f0a.disclosure --revocation revocation.list"

@@ -9,10 +9,6 @@ use super::super::{CliResult, DataDir, Passphrase, print_json};
 use super::now;
 
 /// Signs the next revocation list of this node; without serials, shows what could be revoked.
-///
-/// The list holds what the one before held and the new serials, and is signed by the root key.
-/// Whoever gets it refuses these certificates at once; whoever does not, refuses them when they
-/// expire, at most 30 days after they were issued. A revocation cannot be taken back.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:  nonos key revoke\n           nonos key revoke 1777777777")]
 pub(in super::super) struct Revoke {

@@ -9,11 +9,6 @@ use super::super::{CliResult, DataDir, Passphrase, print_json};
 use super::now;
 
 /// Takes the next generation of a key into use and lets the root certify it.
-///
-/// A role key that may be known to somebody else is replaced in two steps: rotate it, then revoke
-/// the serials that this command names, for the old key is certified until then. The node uses
-/// the new key from its next start on; a new onion key is a new address. The root key does not
-/// change: whoever lost it starts a new node.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:  nonos key rotate epoch-signer --data-dir nonos-data")]
 pub(in super::super) struct Rotate {
