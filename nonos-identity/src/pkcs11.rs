@@ -292,7 +292,7 @@ fn find(session: &Session, class: ObjectClass, label: &Label) -> Result<ObjectHa
     let template = [Attribute::Class(class), Attribute::Label(label.as_str().into())];
     match session.find_objects(&template).map_err(fault)?[..] {
         [object] => Ok(object),
-        [] => Err(SignerError::Unavailable(format!("the token has no {class} called {label}"))),
+        [] => Err(SignerError::Unavailable(format!("the token has no such key called {label}"))),
         _ => Err(SignerError::Unavailable(format!("the token has several objects called {label}"))),
     }
 }

@@ -95,8 +95,8 @@ impl Batch {
 /// signer stays offline as well, epoch heads.
 ///
 /// It holds nothing secret, but tells which keys a node will have. A node that runs on it warns
-/// when a week is left and refuses to start when 72 hours are left (see [`Expiry`]): whoever has
-/// to go and fetch a key from a safe should not learn it from an outage.
+/// from [`Expiry::Renew`] on and asks [`check_supply`](Self::check_supply) before it starts: whoever
+/// has to go and fetch a key from a safe should not learn it from an outage.
 ///
 /// Wire form: `[[certificate...], [head...]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -29,18 +29,18 @@ pub trait RootSigner: Send + Sync {
     }
 }
 
-/// Why a root key did not sign.
+/// Why a root key did not sign, or a seed or secret was not to be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignerError {
     /// It cannot be reached: no token, a lost session, a dead process. Trying again may help.
-    #[error("the root key cannot be reached: {0}")]
+    #[error("the signer cannot be reached: {0}")]
     Unavailable(String),
     /// It was reached and said no: a wrong PIN, a missing touch, a policy of its own.
-    #[error("the root key refused: {0}")]
+    #[error("the signer refused: {0}")]
     Refused(String),
     /// What it returned does not verify strictly under its public key. Its own fault.
-    #[error("the root key returned a signature that does not verify")]
+    #[error("the signer returned what does not verify")]
     Faulty,
 }
 

@@ -33,7 +33,7 @@ enum Command {
     Run(run::Run),
     /// Ask a running node how it is
     Status(status::Status),
-    /// Rotate and revoke a node's keys, and open what was disclosed to it
+    /// Create, show, back up, rotate and revoke a node's keys, and open what was disclosed to it
     #[command(subcommand)]
     Key(Box<key::Key>),
     /// Make, check and run capsules

@@ -44,7 +44,7 @@ pub enum TakeError {
 }
 
 impl ExecutionSlots {
-    /// Derives the tree of an epoch: 2^10 keys, some thirty milliseconds. The same seed and epoch
+    /// Derives the tree of an epoch: 2^10 keys, tens of milliseconds. The same seed and epoch
     /// give the same tree, always.
     #[must_use]
     pub fn new(keys: &RoleKeys, node: NodeId, epoch: Epoch) -> Self {

@@ -18,7 +18,8 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use nonos_identity::Timestamp;
 use nonos_identity::keystore::{
-    Entropy, FileAnchor, FileKeyStore, KeyStore, Keystore, OpenError, OpenKeystore, SlotInfo, StorageError,
+    Entropy, FileAnchor, FileKeyStore, KekError, KeyStore, Keystore, OpenError, OpenKeystore, SlotInfo,
+    StorageError,
 };
 use zeroize::Zeroizing;
 
@@ -137,6 +138,9 @@ fn not_opened(path: &Path, error: &OpenError) -> Box<dyn Error> {
         }
         OpenError::Anchor(AnchorError::Missing) => {
             "if it is the first time, add --start-anchor; otherwise somebody took the anchor away"
+        }
+        OpenError::Source(KekError::Refused(_)) => {
+            "open it by another slot, chosen by --with, and renew this one: `nonos key slots rewrap`"
         }
         _ => "nothing was changed",
     };
