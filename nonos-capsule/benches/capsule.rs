@@ -103,7 +103,7 @@ fn best_ms(mut body: impl FnMut()) -> f64 {
 fn bench(c: &mut Criterion) {
     let empty = wasm_from_wat_or_wasm(br#"(module (memory 1) (func (export "_start")))"#).expect("wat");
     let loaded_empty = loaded(&empty, &Policy::default());
-    c.bench_function("run::empty/thread+checkpoints=2", |b| b.iter(|| run(&loaded_empty)));
+    c.bench_function("run::empty/checkpoints=2", |b| b.iter(|| run(&loaded_empty)));
     let mut raw_empty = raw(&empty);
     c.bench_function("run::empty/raw", |b| b.iter(&mut raw_empty));
 

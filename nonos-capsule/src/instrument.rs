@@ -8,16 +8,13 @@
 //! entry that brings it below zero traps. A function that calls nothing takes no slots unless its
 //! frame is large, and if it is straight-line code its callers pay for it. Nothing depends on the
 //! engine, so gas, ticks and everything committed at them are the same wherever the module runs.
-//!
-//! The custom section `metadata.code.branch_hint` tells engines that read it which of the added
-//! branches are rare; it changes the layout of code and no result.
 
 mod body;
 mod leaf;
 mod sections;
 
 use wasm_encoder::reencode::Reencode;
-use wasm_encoder::{BranchHint, ConstExpr, EntityType, ExportKind, Function, GlobalType, ValType};
+use wasm_encoder::{ConstExpr, EntityType, ExportKind, GlobalType, ValType};
 
 pub(crate) use self::leaf::LEAF_SLOTS;
 pub(crate) use self::sections::Sections;
@@ -119,19 +116,6 @@ impl From<ReencodeError> for ProfileError {
     }
 }
 
-/// A function as emitted.
-struct Body {
-    function: Function,
-    /// Where in it the branches are that are hardly ever taken.
-    rare: Vec<u32>,
-}
-
-impl Body {
-    fn new(locals: Vec<(u32, ValType)>) -> Self {
-        Self { function: Function::new(locals), rare: Vec::new() }
-    }
-}
-
 fn transform(wasm: &[u8], facts: &Facts) -> Result<Vec<u8>, ProfileError> {
     let tick = facts.import_count();
     let prepaid = leaf::prepaid(wasm, facts)?;
@@ -160,13 +144,7 @@ fn transform(wasm: &[u8], facts: &Facts) -> Result<Vec<u8>, ProfileError> {
         out.exports.export(START_EXPORT, ExportKind::Func, start);
     }
     for (body, defined) in bodies.iter().zip(0..) {
-        let body = body::transform(&mut added, &mut out.types, body, defined)?;
-        out.code.function(&body.function);
-        if !body.rare.is_empty() {
-            let hint = |at| BranchHint { branch_func_offset: at, branch_hint_value: 0 };
-            let rare = body.rare.iter().copied().map(hint);
-            out.hints.function_hints(tick + 1 + defined, rare);
-        }
+        out.code.function(&body::transform(&mut added, &mut out.types, body, defined)?);
     }
     Ok(out.finish())
 }

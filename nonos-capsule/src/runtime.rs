@@ -148,7 +148,7 @@ pub enum Aborted {
     /// Took longer than `wall_ms_max`.
     #[error("run aborted after {0} ms of wall-clock time")]
     WallClock(u64),
-    /// The host has no memory, no thread, or no native stack left.
+    /// The host has no memory or no native stack left, or its engine failed.
     #[error("run aborted by the host: {0}")]
     Host(String),
 }

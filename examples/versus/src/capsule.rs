@@ -30,8 +30,6 @@ const ENTRY: &str = "_start";
 const SLICE_GAS: i64 = 50_000_000;
 /// Instantiations of which a round takes the median.
 const CALLS: usize = 300;
-/// Stack of the thread that the runtime starts for a run, in bytes.
-const THREAD_STACK_BYTES: usize = Policy::MAX_STACK_DEPTH as usize * 128 + (2 << 20);
 
 const RAW: &str = "raw wasmtime 48, pooling";
 const FUEL: &str = "wasmtime 48 with its own fuel";
@@ -197,7 +195,7 @@ fn invocation() -> Invocation {
     Invocation::new(NodeId::from_bytes([9; 32]), [1; 32], NOW, NetworkId::from_name("versus"))
 }
 
-/// Seconds of processor time of a whole run, its own thread included.
+/// Seconds of processor time of a whole run.
 fn run_loaded(loaded: &Loaded) -> Result<f64, Failure> {
     let (invocation, nonces) = (invocation(), MemoryNonceStore::default());
     let (execution, seconds) = cpu_seconds(|| loaded.run(&invocation, &nonces));
@@ -222,7 +220,7 @@ fn instantiation(rounds: usize, engines: &Engines, runtime: &Runtime) -> Result<
             result.map(|()| seconds)
         })
     };
-    let (mut bares, mut hosts, mut threads) = (Paired::default(), Paired::default(), Vec::new());
+    let (mut bares, mut hosts) = (Paired::default(), Paired::default());
     for _ in 0..rounds {
         let anchor = once(&raw)?;
         bares.push(once(&bare)?, anchor);
@@ -232,18 +230,12 @@ fn instantiation(rounds: usize, engines: &Engines, runtime: &Runtime) -> Result<
             execution.map(|_| seconds)
         })?;
         hosts.push(host, anchor);
-        threads.push(p50(|| {
-            let builder = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES);
-            let (joined, seconds) = wall_seconds(|| builder.spawn(|| ()).map(std::thread::JoinHandle::join));
-            joined.map(|_| seconds)
-        })?);
     }
     Ok(vec![
         bares.row("instantiate + first call p50, bare", "us wall", Better::Lower, RAW).target(Of::Ours, 6.0),
         hosts
             .row("instantiate + first call p50, full host", "us wall", Better::Lower, RAW)
             .target(Of::Ours, 15.0),
-        Row::alone("of that, a thread with the stack of a run", "us wall", Better::Lower, &threads),
     ])
 }
 

@@ -1,11 +1,11 @@
 //! Metering of one function body.
 
 use wasm_encoder::reencode::Reencode as _;
-use wasm_encoder::{BlockType, Instruction, TypeSection, ValType};
+use wasm_encoder::{BlockType, Function, Instruction, TypeSection, ValType};
 use wasmparser::{FunctionBody, Operator};
 
+use super::Added;
 use super::leaf::{LEAF_SLOTS, UNCHECKED_GAS};
-use super::{Added, Body};
 use crate::operator::{self, BULK_BYTES_SHIFT, GAS_PER_PAGE};
 use crate::profile::ProfileError;
 
@@ -122,7 +122,7 @@ impl Plan {
 
 /// Locals and indices that the added code of one function uses.
 struct Emitter {
-    body: Body,
+    function: Function,
     tick: u32,
     gas_global: u32,
     depth_global: u32,
@@ -139,15 +139,8 @@ struct Emitter {
 impl Emitter {
     fn emit(&mut self, instructions: &[Instruction<'_>]) {
         for instruction in instructions {
-            self.body.function.instruction(instruction);
+            self.function.instruction(instruction);
         }
-    }
-
-    /// Opens an `if` whose condition hardly ever holds.
-    fn if_rarely(&mut self) {
-        // Functions are capped far below 4 GiB.
-        self.body.rare.extend(u32::try_from(self.body.function.byte_len()));
-        self.emit(&[Instruction::If(BlockType::Empty)]);
     }
 
     fn reload(&mut self) {
@@ -182,7 +175,7 @@ impl Emitter {
     fn check(&mut self) {
         self.reload();
         self.emit(&[Instruction::LocalGet(self.gas), Instruction::I64Const(0), Instruction::I64LtS]);
-        self.if_rarely();
+        self.emit(&[Instruction::If(BlockType::Empty)]);
         self.tick();
         self.emit(&[Instruction::End]);
     }
@@ -221,13 +214,13 @@ impl Emitter {
                 Instruction::I64Const(0),
                 Instruction::I64LtS,
             ]);
-            self.if_rarely();
+            self.emit(&[Instruction::If(BlockType::Empty)]);
             self.emit(&is_overdrawn);
             self.emit(&[Instruction::If(BlockType::Empty), Instruction::Unreachable, Instruction::End]);
             self.tick();
         } else {
             self.emit(&is_overdrawn);
-            self.if_rarely();
+            self.emit(&[Instruction::If(BlockType::Empty)]);
             self.emit(&[Instruction::Unreachable]);
         }
         self.emit(&[Instruction::End]);
@@ -293,7 +286,7 @@ pub(super) fn transform(
     types: &mut TypeSection,
     body: &FunctionBody<'_>,
     defined: u32,
-) -> Result<Body, ProfileError> {
+) -> Result<Function, ProfileError> {
     let facts = added.facts;
     let missing = || ProfileError::Invalid {
         offset: body.range().start as u64,
@@ -313,11 +306,11 @@ pub(super) fn transform(
     }
     let operators: Vec<Operator<'_>> = body.get_operators_reader()?.into_iter().collect::<Result<_, _>>()?;
     if added.prepaid(function_index).is_some() {
-        let mut body = Body::new(locals);
+        let mut function = Function::new(locals);
         for operator in operators {
-            body.function.instruction(&added.instruction(operator)?);
+            function.instruction(&added.instruction(operator)?);
         }
-        return Ok(body);
+        return Ok(function);
     }
     let plan = Plan::new(&operators, added);
     let counts_slots = plan.calls || frame_slots > LEAF_SLOTS;
@@ -330,7 +323,7 @@ pub(super) fn transform(
     }
 
     let mut emitter = Emitter {
-        body: Body::new(locals),
+        function: Function::new(locals),
         tick: added.tick,
         gas_global: added.gas,
         depth_global: added.depth,
@@ -421,5 +414,5 @@ pub(super) fn transform(
         emitter.leave();
         emitter.emit(&[Instruction::End]);
     }
-    Ok(emitter.body)
+    Ok(emitter.function)
 }

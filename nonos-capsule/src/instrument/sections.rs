@@ -4,7 +4,7 @@ use core::convert::Infallible;
 
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
-    BranchHints, CodeSection, DataCountSection, DataSection, ElementSection, ExportSection, FunctionSection,
+    CodeSection, DataCountSection, DataSection, ElementSection, ExportSection, FunctionSection,
     GlobalSection, ImportSection, MemorySection, Module, StartSection, TableSection, TypeSection,
 };
 use wasmparser::{FunctionBody, Parser, Payload};
@@ -22,7 +22,6 @@ pub(crate) struct Sections {
     pub(crate) start: Option<u32>,
     pub(crate) elements: ElementSection,
     data_count: Option<DataCountSection>,
-    pub(crate) hints: BranchHints,
     pub(crate) code: CodeSection,
     pub(crate) data: DataSection,
 }
@@ -66,9 +65,6 @@ impl Sections {
         module.section(&self.elements);
         if let Some(data_count) = &self.data_count {
             module.section(data_count);
-        }
-        if !self.hints.is_empty() {
-            module.section(&self.hints);
         }
         module.section(&self.code).section(&self.data);
         module.finish()

@@ -51,7 +51,12 @@ impl Lanes {
     const ALL: [Self; 4] = [Self::F32, Self::F64, Self::F32x4, Self::F64x2];
 
     fn name(self) -> &'static str {
-        ["f32", "f64", "f32x4", "f64x2"][self as usize]
+        match self {
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::F32x4 => "f32x4",
+            Self::F64x2 => "f64x2",
+        }
     }
 
     fn is_wide(self) -> bool {
@@ -68,8 +73,9 @@ impl Lanes {
 
     /// An operand out of pattern `index`, as a constant or as a load of the same bits.
     fn operand(self, index: usize, is_constant: bool) -> String {
-        let pattern =
-            |shift: usize| if self.is_wide() { F64[(index + shift) % 9] } else { F32[(index + shift) % 9] };
+        let pattern = |shift: usize| {
+            *if self.is_wide() { &F64 } else { &F32 }.iter().cycle().nth(index + shift).unwrap()
+        };
         if !is_constant {
             return format!("({}.load (i32.const {}))", self.ty(), (self as usize * 9 + index) * 16);
         }
@@ -197,7 +203,8 @@ fn every_nan_has_the_same_bits_everywhere() {
             }
             let width = if operation.to.is_wide() { 64 } else { 32 };
             for lane in 0..128 / width {
-                let bits = (bits[0] >> (lane * width)) as u64 & (u64::MAX >> (64 - width));
+                let mask = u128::from(u64::MAX >> (64 - width));
+                let bits = u64::try_from(bits[0] >> (lane * width) & mask).unwrap();
                 let infinity = if width == 64 { 0x7ff0 << 48 } else { 0x7f80_0000 };
                 if bits & (u64::MAX >> (65 - width)) > infinity {
                     nans += 1;

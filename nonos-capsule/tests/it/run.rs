@@ -281,3 +281,16 @@ fn full_pools_fall_back() {
         }
     });
 }
+
+/// Pooled memories are used again; nothing of one run is there in the next.
+#[test]
+fn a_run_finds_nothing_of_the_one_before() {
+    let body = "(local i32) (local.set 0 (i32.or (i32.load (i32.const 8)) (i32.load (i32.const 190000))))
+        (i32.store (i32.const 8) (i32.const 1)) (i32.store (i32.const 190000) (i32.const 2))
+        (call $proc_exit (local.get 0))";
+    let import = import(HostCall::ProcExit);
+    let loaded = load(&format!(r#"(module {import} (memory 3) (func (export "_start") {body}))"#), policy());
+    for _ in 0..8 {
+        assert_eq!(run(&loaded, &invocation(b"")).unwrap().status, Status::Exit(0));
+    }
+}
