@@ -16,12 +16,14 @@ use crate::policy::{ClockMode, Policy, RandomMode};
 mod descriptor;
 mod directory;
 mod file;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) mod fuzz;
 mod io;
 mod path;
 mod poll;
 mod rights;
+#[cfg(test)]
+mod rules;
 mod strings;
 
 use self::descriptor::{Descriptor, Table};

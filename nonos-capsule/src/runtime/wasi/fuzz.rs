@@ -11,7 +11,7 @@ use crate::policy::Policy;
 use crate::runtime::engine::{End, Guest};
 use crate::runtime::session::Session;
 
-const MEMORY_BYTES: usize = 65_536;
+pub(super) const MEMORY_BYTES: usize = 65_536;
 /// Where lists of vectors, paths and buffers are, so that not every call is nonsense.
 const IOVECS_AT: usize = 512;
 const PATHS_AT: usize = 1_024;
@@ -30,10 +30,16 @@ const PATHS: [&[u8]; 8] = [
 ];
 
 /// A memory and a meter.
-struct BareGuest {
-    memory: Vec<u8>,
+pub(super) struct BareGuest {
+    pub(super) memory: Vec<u8>,
     gas: i64,
     depth: i32,
+}
+
+impl BareGuest {
+    pub(super) const fn new(memory: Vec<u8>) -> Self {
+        Self { memory, gas: 0, depth: 0 }
+    }
 }
 
 impl Guest for BareGuest {
@@ -145,7 +151,8 @@ fn operand(kind: Option<char>, bytes: &mut impl Iterator<Item = u8>) -> u64 {
     }
 }
 
-fn session() -> Session {
+/// A run with two directories and little of everything.
+pub(super) fn session() -> Session {
     let policy = Policy {
         gas_limit: 3_000_000,
         host_calls: HostCallSet::ALL,
@@ -189,7 +196,7 @@ fn open_some(session: &mut Session, guest: &mut BareGuest) {
 /// If a call is not charged, a quota is overrun, or the file system is not whole.
 pub(crate) fn drive(bytes: &[u8]) {
     let mut session = session();
-    let mut guest = BareGuest { memory: memory(bytes), gas: 0, depth: 0 };
+    let mut guest = BareGuest::new(memory(bytes));
     session.begin(&mut guest);
     open_some(&mut session, &mut guest);
     let mut bytes = bytes.iter().copied();
