@@ -136,7 +136,7 @@ fn operand(kind: Option<char>, bytes: &mut impl Iterator<Item = u8>) -> u64 {
         (0..=199, Some('d')) => 3 + choice % 2,
         (_, Some('d')) => 5 + choice % 4,
         (_, Some('f')) => choice % 10,
-        (_, Some('p')) => (PATHS_AT + choice as usize % PATHS.len() * PATH_BYTES) as u64,
+        (_, Some('p')) => PATHS_AT as u64 + choice % PATHS.len() as u64 * PATH_BYTES as u64,
         (0..=199, Some('l')) => 1 + choice % 3 * 2,
         (_, Some('l')) => choice % 16,
         (_, Some('v')) => IOVECS_AT as u64 + choice % 5 * 8,
@@ -146,7 +146,7 @@ fn operand(kind: Option<char>, bytes: &mut impl Iterator<Item = u8>) -> u64 {
         (_, Some('w')) => 256 + choice % 4 * 8,
         (_, Some('o')) => choice * choice / 3,
         (_, Some('r')) if choice % 4 > 0 => (1 << 28) - 1 - if choice % 2 > 0 { 1 << 6 } else { 0 },
-        (_, Some('t')) => choice % 8 & choice / 8,
+        (_, Some('t')) => (choice % 8) & (choice / 8),
         _ => 0,
     }
 }

@@ -1,4 +1,5 @@
 //! The rules of preview 1, call by call, without an engine.
+#![expect(clippy::cast_possible_truncation, reason = "results are as wide as the test knows they are")]
 
 use super::Errno;
 use super::fuzz::{BareGuest, MEMORY_BYTES, session};
