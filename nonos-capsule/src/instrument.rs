@@ -2,26 +2,29 @@
 //!
 //! Every stretch of straight-line code subtracts its gas from a local; the local is written to
 //! the exported global `__nonos_gas` before calls and at the end of a function, and read back
-//! after. Loop heads, entries of functions that call or loop, bulk operations and `memory.grow`
-//! call the import `nonos.tick` when the local is below zero; the host answers by granting the
-//! next slice or by stopping the run. `__nonos_depth` holds the stack slots left; an entry that
-//! brings it below zero traps. Nothing depends on the engine, so gas, ticks and everything
-//! committed at them are the same wherever the module runs.
+//! after. Loop heads, entries of functions that call or are long, bulk operations and
+//! `memory.grow` call the import `nonos.tick` when the local is below zero; the host answers by
+//! granting the next slice or by stopping the run. `__nonos_depth` holds the stack slots left; an
+//! entry that brings it below zero traps. A function that calls nothing takes no slots unless its
+//! frame is large, and if it is straight-line code its callers pay for it. Nothing depends on the
+//! engine, so gas, ticks and everything committed at them are the same wherever the module runs.
+//!
+//! The custom section `metadata.code.branch_hint` tells engines that read it which of the added
+//! branches are rare; it changes the layout of code and no result.
 
 mod body;
+mod leaf;
+mod sections;
 
-use wasm_encoder::reencode::{Reencode, utils};
-use wasm_encoder::{
-    CodeSection, ConstExpr, DataCountSection, DataSection, ElementSection, EntityType, ExportKind,
-    ExportSection, FunctionSection, GlobalSection, GlobalType, ImportSection, MemorySection, Module,
-    TableSection, TypeSection, ValType,
-};
-use wasmparser::{FunctionBody, Parser, Payload};
+use wasm_encoder::reencode::Reencode;
+use wasm_encoder::{BranchHint, ConstExpr, EntityType, ExportKind, Function, GlobalType, ValType};
 
+pub(crate) use self::leaf::LEAF_SLOTS;
+pub(crate) use self::sections::Sections;
 use crate::profile::{self, Caps, Facts, ProfileError};
 
 /// Version of the transformation; it enters every checkpoint chain.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Number of the price table.
 pub const GAS_SCHEDULE: u16 = 1;
 /// Prefix of the exports that the transformation adds; a module that uses it is refused.
@@ -88,6 +91,15 @@ struct Added<'a> {
     tick: u32,
     gas: u32,
     depth: u32,
+    prepaid: Vec<Option<u64>>,
+}
+
+impl Added<'_> {
+    /// The gas that a caller of this function pays for it, if it does.
+    fn prepaid(&self, function_index: u32) -> Option<u64> {
+        let defined = function_index.checked_sub(self.tick)?;
+        self.prepaid.get(defined as usize).copied().flatten()
+    }
 }
 
 /// Shifts the indices of defined functions past the one import more.
@@ -107,45 +119,24 @@ impl From<ReencodeError> for ProfileError {
     }
 }
 
-/// The sections of a module in the order of the format.
-#[derive(Default)]
-struct Sections {
-    types: TypeSection,
-    imports: ImportSection,
-    functions: FunctionSection,
-    tables: TableSection,
-    memories: MemorySection,
-    globals: GlobalSection,
-    exports: ExportSection,
-    elements: ElementSection,
-    data_count: Option<DataCountSection>,
-    code: CodeSection,
-    data: DataSection,
+/// A function as emitted.
+struct Body {
+    function: Function,
+    /// Where in it the branches are that are hardly ever taken.
+    rare: Vec<u32>,
+}
+
+impl Body {
+    fn new(locals: Vec<(u32, ValType)>) -> Self {
+        Self { function: Function::new(locals), rare: Vec::new() }
+    }
 }
 
 fn transform(wasm: &[u8], facts: &Facts) -> Result<Vec<u8>, ProfileError> {
     let tick = facts.import_count();
-    let mut added = Added { facts, tick, gas: facts.global_count, depth: facts.global_count + 1 };
-    let mut out = Sections::default();
-    let mut bodies: Vec<FunctionBody<'_>> = Vec::new();
-    let mut start = None;
-    for payload in Parser::new(0).parse_all(wasm) {
-        match payload? {
-            Payload::TypeSection(s) => utils::parse_type_section(&mut added, &mut out.types, s)?,
-            Payload::ImportSection(s) => utils::parse_import_section(&mut added, &mut out.imports, s)?,
-            Payload::FunctionSection(s) => utils::parse_function_section(&mut added, &mut out.functions, s)?,
-            Payload::TableSection(s) => utils::parse_table_section(&mut added, &mut out.tables, s)?,
-            Payload::MemorySection(s) => utils::parse_memory_section(&mut added, &mut out.memories, s)?,
-            Payload::GlobalSection(s) => utils::parse_global_section(&mut added, &mut out.globals, s)?,
-            Payload::ExportSection(s) => utils::parse_export_section(&mut added, &mut out.exports, s)?,
-            Payload::ElementSection(s) => utils::parse_element_section(&mut added, &mut out.elements, s)?,
-            Payload::DataCountSection { count, .. } => out.data_count = Some(DataCountSection { count }),
-            Payload::DataSection(s) => utils::parse_data_section(&mut added, &mut out.data, s)?,
-            Payload::StartSection { func, .. } => start = Some(added.function_index(func)?),
-            Payload::CodeSectionEntry(body) => bodies.push(body),
-            _ => {}
-        }
-    }
+    let prepaid = leaf::prepaid(wasm, facts)?;
+    let mut added = Added { facts, tick, gas: facts.global_count, depth: facts.global_count + 1, prepaid };
+    let (mut out, bodies) = Sections::read(&mut added, wasm)?;
 
     // Types beyond the module's own: that of the tick, and one per function for the block that
     // its body is wrapped into, which takes nothing and gives what the function gives.
@@ -165,26 +156,17 @@ fn transform(wasm: &[u8], facts: &Facts) -> Result<Vec<u8>, ProfileError> {
     if facts.memory_pages_min.is_some() {
         out.exports.export(MEMORY_EXPORT, ExportKind::Memory, 0);
     }
-    if let Some(start) = start {
+    if let Some(start) = out.start.take() {
         out.exports.export(START_EXPORT, ExportKind::Func, start);
     }
     for (body, defined) in bodies.iter().zip(0..) {
-        let function = body::transform(&mut added, &mut out.types, body, defined)?;
-        out.code.function(&function);
+        let body = body::transform(&mut added, &mut out.types, body, defined)?;
+        out.code.function(&body.function);
+        if !body.rare.is_empty() {
+            let hint = |at| BranchHint { branch_func_offset: at, branch_hint_value: 0 };
+            let rare = body.rare.iter().copied().map(hint);
+            out.hints.function_hints(tick + 1 + defined, rare);
+        }
     }
     Ok(out.finish())
-}
-
-impl Sections {
-    fn finish(self) -> Vec<u8> {
-        let mut module = Module::new();
-        module.section(&self.types).section(&self.imports).section(&self.functions);
-        module.section(&self.tables).section(&self.memories).section(&self.globals);
-        module.section(&self.exports).section(&self.elements);
-        if let Some(data_count) = &self.data_count {
-            module.section(data_count);
-        }
-        module.section(&self.code).section(&self.data);
-        module.finish()
-    }
 }

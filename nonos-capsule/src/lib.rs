@@ -36,6 +36,8 @@ pub use crate::policy::{ClockMode, Policy, PolicyError, RandomMode};
 pub use crate::profile::{Caps, ProfileError};
 pub use crate::runtime::engine::{End, Engine, EngineError, Guest, Program, Stop};
 pub use crate::runtime::session::Session;
+#[cfg(feature = "wasmi")]
+pub use crate::runtime::wasmi::WasmiEngine;
 pub use crate::runtime::{Aborted, Config, LoadError, Loaded, ReplayError, RunError, Runtime, replay};
 pub use crate::signature::{
     AssembleError, CheckSigned, PackError, SignError, SignaturePolicy, SignatureRecord, SignerRole,

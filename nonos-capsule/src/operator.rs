@@ -60,6 +60,17 @@ pub(crate) const GAS_PER_PAGE: i64 = 16_384;
 /// A bulk operation costs one unit of gas per this power of two of bytes, charged before it runs.
 pub(crate) const BULK_BYTES_SHIFT: i64 = 3;
 
+/// Whether an operand decides what the instruction costs beside its own gas.
+pub(crate) const fn pays_by_operand(operator: &Operator<'_>) -> bool {
+    matches!(
+        operator,
+        Operator::MemoryGrow { .. }
+            | Operator::MemoryCopy { .. }
+            | Operator::MemoryFill { .. }
+            | Operator::MemoryInit { .. }
+    )
+}
+
 /// Gas of one instruction (schedule 1), without the surcharge by operand.
 pub(crate) fn gas(operator: &Operator<'_>) -> u64 {
     match operator {

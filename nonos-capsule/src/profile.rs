@@ -153,7 +153,7 @@ pub(crate) fn features() -> WasmFeatures {
 
 /// Slots that every frame takes beside its locals and operands: saved registers and the return
 /// address.
-const FRAME_SLOTS: u32 = 16;
+pub(crate) const FRAME_SLOTS: u32 = 16;
 
 /// Checks a module against caps and profile; nothing is compiled.
 ///

@@ -21,7 +21,9 @@ pub(crate) mod engine;
 mod guest;
 pub(crate) mod session;
 pub(crate) mod wasi;
-mod wasmtime;
+#[cfg(feature = "wasmi")]
+pub(crate) mod wasmi;
+pub(crate) mod wasmtime;
 
 use self::engine::{Engine, EngineError, Program};
 use self::session::Session;
@@ -275,8 +277,18 @@ impl Loaded {
         })
     }
 
-    fn execute(&self, invocation: &Invocation) -> Result<Execution, Aborted> {
+    pub(crate) fn execute(&self, invocation: &Invocation) -> Result<Execution, Aborted> {
         self.session(invocation)?.into_execution()
+    }
+
+    #[cfg(all(feature = "testing", feature = "wasmi"))]
+    pub(crate) const fn of(
+        capsule_id: CapsuleId,
+        policy: Policy,
+        entry: String,
+        program: Arc<dyn Program>,
+    ) -> Self {
+        Self { capsule_id, policy, entry, program }
     }
 
     /// Runs on a thread of its own, whose stack is as large as the deepest policy needs.

@@ -1,5 +1,8 @@
 //! In-memory stores, generators, conformance kits and fuzz entries for integrators.
 
+#[cfg(feature = "wasmi")]
+mod differential;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -12,6 +15,9 @@ use crate::{
     Caps, Capsule, CapsuleId, CapsuleStore, Chunk, ClockMode, Execution, Head, HostCall, Image, Manifest,
     NonceError, NonceStore, Policy, RandomMode, StoreError, instrument,
 };
+
+#[cfg(feature = "wasmi")]
+pub use self::differential::{Differential, fuzz_differential};
 
 /// Capsules in memory.
 #[derive(Debug, Default)]

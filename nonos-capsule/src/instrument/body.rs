@@ -1,10 +1,11 @@
 //! Metering of one function body.
 
 use wasm_encoder::reencode::Reencode as _;
-use wasm_encoder::{BlockType, Function, Instruction, TypeSection, ValType};
+use wasm_encoder::{BlockType, Instruction, TypeSection, ValType};
 use wasmparser::{FunctionBody, Operator};
 
-use super::Added;
+use super::leaf::{LEAF_SLOTS, UNCHECKED_GAS};
+use super::{Added, Body};
 use crate::operator::{self, BULK_BYTES_SHIFT, GAS_PER_PAGE};
 use crate::profile::ProfileError;
 
@@ -23,92 +24,154 @@ struct Frame {
     joins: bool,
 }
 
-/// Splits a body into stretches that run from their first instruction to their last or trap.
-/// Calls do not split: what follows a call is paid before it.
-fn charges(operators: &[Operator<'_>], is_entry_checked: bool) -> Vec<Charge> {
-    let mut charges = Vec::new();
-    let mut open = Charge { position: 0, gas: 0, is_checked: is_entry_checked };
-    let mut frames = vec![Frame { is_loop: false, joins: true }];
-    for (position, operator) in operators.iter().enumerate() {
-        open.gas += operator::gas(operator);
-        let mut branch = |depth: u32| {
-            let frame = frames.iter_mut().rev().nth(depth as usize);
-            if let Some(frame) = frame.filter(|frame| !frame.is_loop) {
-                frame.joins = true;
+/// What of a body decides how it is metered.
+struct Plan {
+    /// Stretches that run from their first instruction to their last or trap. Calls do not
+    /// split: what follows a call is paid before it.
+    charges: Vec<Charge>,
+    /// Calls something that keeps its gas in the global.
+    calls: bool,
+    /// Has operations that are paid by an operand.
+    pays_by_operand: bool,
+    /// Has a way out beside its end.
+    leaves_early: bool,
+}
+
+impl Plan {
+    fn new(operators: &[Operator<'_>], added: &Added<'_>) -> Self {
+        let mut plan =
+            Self { charges: Vec::new(), calls: false, pays_by_operand: false, leaves_early: false };
+        let mut open = Charge { position: 0, gas: 0, is_checked: false };
+        let mut frames = vec![Frame { is_loop: false, joins: true }];
+        for (position, operator) in operators.iter().enumerate() {
+            open.gas += operator::gas(operator);
+            let open_frames = frames.len();
+            let mut branch = |depth: u32| {
+                plan.leaves_early |= depth as usize + 1 == open_frames;
+                let frame = frames.iter_mut().rev().nth(depth as usize);
+                if let Some(frame) = frame.filter(|frame| !frame.is_loop) {
+                    frame.joins = true;
+                }
+            };
+            let splits = match operator {
+                Operator::Block { .. } => {
+                    frames.push(Frame { is_loop: false, joins: false });
+                    false
+                }
+                Operator::Loop { .. } => {
+                    frames.push(Frame { is_loop: true, joins: false });
+                    true
+                }
+                Operator::If { .. } => {
+                    frames.push(Frame { is_loop: false, joins: true });
+                    true
+                }
+                Operator::Br { relative_depth } | Operator::BrIf { relative_depth } => {
+                    branch(*relative_depth);
+                    true
+                }
+                Operator::BrTable { targets } => {
+                    targets.targets().filter_map(Result::ok).for_each(&mut branch);
+                    branch(targets.default());
+                    true
+                }
+                Operator::Return => {
+                    plan.leaves_early = true;
+                    true
+                }
+                Operator::Else | Operator::Unreachable => true,
+                Operator::End => frames.pop().is_none_or(|frame| frame.joins),
+                Operator::Call { function_index } => {
+                    match added.prepaid(*function_index) {
+                        Some(gas) => open.gas += gas,
+                        None => plan.calls = true,
+                    }
+                    false
+                }
+                Operator::CallIndirect { .. } => {
+                    plan.calls = true;
+                    false
+                }
+                _ => {
+                    plan.pays_by_operand |= operator::pays_by_operand(operator);
+                    false
+                }
+            };
+            if splits {
+                plan.charges.push(open);
+                let is_checked = matches!(operator, Operator::Loop { .. });
+                open = Charge { position: position + 1, gas: 0, is_checked };
             }
-        };
-        let splits = match operator {
-            Operator::Block { .. } => {
-                frames.push(Frame { is_loop: false, joins: false });
-                false
-            }
-            Operator::Loop { .. } => {
-                frames.push(Frame { is_loop: true, joins: false });
-                true
-            }
-            Operator::If { .. } => {
-                frames.push(Frame { is_loop: false, joins: true });
-                true
-            }
-            Operator::Br { relative_depth } | Operator::BrIf { relative_depth } => {
-                branch(*relative_depth);
-                true
-            }
-            Operator::BrTable { targets } => {
-                targets.targets().filter_map(Result::ok).for_each(&mut branch);
-                branch(targets.default());
-                true
-            }
-            Operator::Else | Operator::Return | Operator::Unreachable => true,
-            Operator::End => frames.pop().is_none_or(|frame| frame.joins),
-            _ => false,
-        };
-        if splits {
-            charges.push(open);
-            let is_checked = matches!(operator, Operator::Loop { .. });
-            open = Charge { position: position + 1, gas: 0, is_checked };
         }
+        // A function that calls may do so for ever, and one that is long may be called many times
+        // by a stretch without a check.
+        let gas: u64 = plan.charges.iter().map(|charge| charge.gas).sum();
+        if let Some(entry) = plan.charges.first_mut() {
+            entry.is_checked |= plan.calls || gas > UNCHECKED_GAS;
+        }
+        plan.charges.retain(|charge| charge.gas > 0 || charge.is_checked);
+        plan
     }
-    charges.retain(|charge| charge.gas > 0 || charge.is_checked);
-    charges
+
+    /// Whether the gas is a constant that needs no local.
+    fn is_flat(&self) -> bool {
+        let is_checked = self.charges.iter().any(|charge| charge.is_checked);
+        self.charges.len() <= 1 && !is_checked && !self.calls && !self.pays_by_operand
+    }
 }
 
 /// Locals and indices that the added code of one function uses.
-struct Emitter<'a> {
-    function: Function,
+struct Emitter {
+    body: Body,
     tick: u32,
     gas_global: u32,
     depth_global: u32,
     gas: u32,
     scratch: u32,
     result: u32,
-    frame_slots: &'a i32,
+    /// Slots of the frame, if it counts.
+    slots: Option<i32>,
+    /// Whether the local is out of date and the global is not: after a call, until somebody
+    /// needs the local.
+    is_stale: bool,
 }
 
-impl Emitter<'_> {
+impl Emitter {
     fn emit(&mut self, instructions: &[Instruction<'_>]) {
         for instruction in instructions {
-            self.function.instruction(instruction);
+            self.body.function.instruction(instruction);
         }
     }
 
+    /// Opens an `if` whose condition hardly ever holds.
+    fn if_rarely(&mut self) {
+        // Functions are capped far below 4 GiB.
+        self.body.rare.extend(u32::try_from(self.body.function.byte_len()));
+        self.emit(&[Instruction::If(BlockType::Empty)]);
+    }
+
     fn reload(&mut self) {
-        self.emit(&[Instruction::GlobalGet(self.gas_global), Instruction::LocalSet(self.gas)]);
+        if self.is_stale {
+            self.emit(&[Instruction::GlobalGet(self.gas_global), Instruction::LocalSet(self.gas)]);
+            self.is_stale = false;
+        }
     }
 
     fn flush(&mut self) {
-        self.emit(&[Instruction::LocalGet(self.gas), Instruction::GlobalSet(self.gas_global)]);
+        if !self.is_stale {
+            self.emit(&[Instruction::LocalGet(self.gas), Instruction::GlobalSet(self.gas_global)]);
+        }
     }
 
     fn charge(&mut self, charge: Charge) {
         if charge.gas > 0 {
-            let gas = i64::try_from(charge.gas).unwrap_or(i64::MAX);
-            self.emit(&[
-                Instruction::LocalGet(self.gas),
-                Instruction::I64Const(gas),
-                Instruction::I64Sub,
-                Instruction::LocalSet(self.gas),
-            ]);
+            let stored = if self.is_stale {
+                Instruction::GlobalGet(self.gas_global)
+            } else {
+                Instruction::LocalGet(self.gas)
+            };
+            self.emit(&[stored, gas_const(charge.gas), Instruction::I64Sub, Instruction::LocalSet(self.gas)]);
+            self.is_stale = false;
         }
         if charge.is_checked {
             self.check();
@@ -117,48 +180,74 @@ impl Emitter<'_> {
 
     /// Calls the host if the slice is overdrawn.
     fn check(&mut self) {
-        self.emit(&[
-            Instruction::LocalGet(self.gas),
-            Instruction::I64Const(0),
-            Instruction::I64LtS,
-            Instruction::If(BlockType::Empty),
-        ]);
-        self.flush();
-        self.emit(&[Instruction::Call(self.tick)]);
         self.reload();
+        self.emit(&[Instruction::LocalGet(self.gas), Instruction::I64Const(0), Instruction::I64LtS]);
+        self.if_rarely();
+        self.tick();
         self.emit(&[Instruction::End]);
     }
 
-    fn enter(&mut self) {
+    fn tick(&mut self) {
+        self.flush();
+        self.emit(&[Instruction::Call(self.tick)]);
+        self.is_stale = true;
+        self.reload();
+    }
+
+    /// Takes the frame's slots and pays the first stretch; one condition watches both.
+    fn enter(&mut self, first: Option<Charge>) {
+        let Some(slots) = self.slots else {
+            first.into_iter().for_each(|charge| self.charge(charge));
+            return;
+        };
         self.emit(&[
             Instruction::GlobalGet(self.depth_global),
-            Instruction::I32Const(*self.frame_slots),
+            Instruction::I32Const(slots),
             Instruction::I32Sub,
             Instruction::LocalTee(self.scratch),
             Instruction::GlobalSet(self.depth_global),
-            Instruction::LocalGet(self.scratch),
-            Instruction::I32Const(0),
-            Instruction::I32LtS,
-            Instruction::If(BlockType::Empty),
-            Instruction::Unreachable,
-            Instruction::End,
         ]);
-        self.reload();
+        let is_checked = first.is_some_and(|charge| charge.is_checked);
+        first.into_iter().for_each(|charge| self.charge(Charge { is_checked: false, ..charge }));
+        let is_overdrawn =
+            [Instruction::LocalGet(self.scratch), Instruction::I32Const(0), Instruction::I32LtS];
+        if is_checked {
+            self.reload();
+            self.emit(&[
+                Instruction::LocalGet(self.scratch),
+                Instruction::I64ExtendI32S,
+                Instruction::LocalGet(self.gas),
+                Instruction::I64Or,
+                Instruction::I64Const(0),
+                Instruction::I64LtS,
+            ]);
+            self.if_rarely();
+            self.emit(&is_overdrawn);
+            self.emit(&[Instruction::If(BlockType::Empty), Instruction::Unreachable, Instruction::End]);
+            self.tick();
+        } else {
+            self.emit(&is_overdrawn);
+            self.if_rarely();
+            self.emit(&[Instruction::Unreachable]);
+        }
+        self.emit(&[Instruction::End]);
     }
 
     fn leave(&mut self) {
         self.flush();
-        self.emit(&[
-            Instruction::GlobalGet(self.depth_global),
-            Instruction::I32Const(*self.frame_slots),
-            Instruction::I32Add,
-            Instruction::GlobalSet(self.depth_global),
-            Instruction::End,
-        ]);
+        if let Some(slots) = self.slots {
+            self.emit(&[
+                Instruction::GlobalGet(self.depth_global),
+                Instruction::I32Const(slots),
+                Instruction::I32Add,
+                Instruction::GlobalSet(self.depth_global),
+            ]);
+        }
     }
 
     /// The operand on top is a length in bytes: pays for it before the operation runs.
     fn charge_bytes(&mut self) {
+        self.reload();
         self.emit(&[
             Instruction::LocalTee(self.scratch),
             Instruction::LocalGet(self.gas),
@@ -175,6 +264,7 @@ impl Emitter<'_> {
     /// Grows memory and pays for the pages if that succeeds; a refused request is free, so that
     /// an allocator may probe.
     fn grow(&mut self, grow: &Instruction<'_>) {
+        self.reload();
         self.emit(&[Instruction::LocalTee(self.scratch), grow.clone(), Instruction::LocalTee(self.result)]);
         self.emit(&[
             Instruction::LocalGet(self.gas),
@@ -194,20 +284,25 @@ impl Emitter<'_> {
     }
 }
 
+fn gas_const(gas: u64) -> Instruction<'static> {
+    Instruction::I64Const(i64::try_from(gas).unwrap_or(i64::MAX))
+}
+
 pub(super) fn transform(
     added: &mut Added<'_>,
     types: &mut TypeSection,
     body: &FunctionBody<'_>,
     defined: u32,
-) -> Result<Function, ProfileError> {
+) -> Result<Body, ProfileError> {
     let facts = added.facts;
     let missing = || ProfileError::Invalid {
         offset: body.range().start as u64,
         message: "unknown function".to_owned(),
     };
-    let ty = facts.function_type(facts.import_count() + defined).ok_or_else(missing)?;
-    let slots = facts.frame_slots.get(defined as usize).ok_or_else(missing)?;
-    let slots = i32::try_from(*slots).map_err(|_| missing())?;
+    let function_index = facts.import_count() + defined;
+    let ty = facts.function_type(function_index).ok_or_else(missing)?;
+    let frame_slots = *facts.frame_slots.get(defined as usize).ok_or_else(missing)?;
+    let slots = i32::try_from(frame_slots).map_err(|_| missing())?;
 
     let mut locals = Vec::new();
     let mut local_count = u32::try_from(ty.params().len()).map_err(|_| missing())?;
@@ -216,70 +311,115 @@ pub(super) fn transform(
         locals.push((count, added.val_type(ty)?));
         local_count += count;
     }
-    locals.push((1, ValType::I64));
-    locals.push((2, ValType::I32));
-
     let operators: Vec<Operator<'_>> = body.get_operators_reader()?.into_iter().collect::<Result<_, _>>()?;
-    let calls_or_loops = operators.iter().any(|operator| {
-        matches!(operator, Operator::Call { .. } | Operator::CallIndirect { .. } | Operator::Loop { .. })
-    });
-
-    let block_type = match ty.results() {
-        [] => BlockType::Empty,
-        [result] => BlockType::Result(added.val_type(*result)?),
-        results => {
-            let index = types.len();
-            let results = results.iter().map(|ty| added.val_type(*ty)).collect::<Result<Vec<_>, _>>()?;
-            types.ty().function([], results);
-            BlockType::FunctionType(index)
+    if added.prepaid(function_index).is_some() {
+        let mut body = Body::new(locals);
+        for operator in operators {
+            body.function.instruction(&added.instruction(operator)?);
         }
-    };
+        return Ok(body);
+    }
+    let plan = Plan::new(&operators, added);
+    let counts_slots = plan.calls || frame_slots > LEAF_SLOTS;
+    let is_flat = plan.is_flat() && !counts_slots;
+    if !is_flat {
+        locals.push((1, ValType::I64));
+    }
+    if counts_slots || plan.pays_by_operand {
+        locals.push((2, ValType::I32));
+    }
 
     let mut emitter = Emitter {
-        function: Function::new(locals),
+        body: Body::new(locals),
         tick: added.tick,
         gas_global: added.gas,
         depth_global: added.depth,
         gas: local_count,
         scratch: local_count + 1,
         result: local_count + 2,
-        frame_slots: &slots,
+        slots: counts_slots.then_some(slots),
+        is_stale: true,
     };
-    emitter.enter();
-    // One block around the body: a branch to the function's label ends there as it is, and so
-    // does a `return` as a branch, so there is one way out.
-    emitter.emit(&[Instruction::Block(block_type)]);
-    let mut charges = charges(&operators, calls_or_loops).into_iter().peekable();
+    let mut charges = plan.charges.into_iter().peekable();
+    // One block around the body if there are more ways out than its end: a branch to the
+    // function's label ends there as it is, and so does a `return` as a branch.
+    let is_wrapped = plan.leaves_early && !is_flat;
+    if !is_flat {
+        emitter.enter(charges.next_if(|charge| charge.position == 0));
+    }
+    if is_wrapped {
+        emitter.reload();
+        let block_type = match ty.results() {
+            [] => BlockType::Empty,
+            [result] => BlockType::Result(added.val_type(*result)?),
+            results => {
+                let index = types.len();
+                let results = results.iter().map(|ty| added.val_type(*ty)).collect::<Result<Vec<_>, _>>()?;
+                types.ty().function([], results);
+                BlockType::FunctionType(index)
+            }
+        };
+        emitter.emit(&[Instruction::Block(block_type)]);
+    }
+    let last = operators.len().saturating_sub(1);
     let mut nesting: u32 = 0;
     for (position, operator) in operators.into_iter().enumerate() {
         if let Some(charge) = charges.next_if(|charge| charge.position == position) {
-            emitter.charge(charge);
+            if is_flat {
+                let global = emitter.gas_global;
+                emitter.emit(&[
+                    Instruction::GlobalGet(global),
+                    gas_const(charge.gas),
+                    Instruction::I64Sub,
+                    Instruction::GlobalSet(global),
+                ]);
+            } else {
+                emitter.charge(charge);
+            }
+        }
+        if is_flat {
+            emitter.emit(&[added.instruction(operator)?]);
+            continue;
         }
         match &operator {
-            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => nesting += 1,
-            Operator::End => nesting = nesting.saturating_sub(1),
+            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
+                nesting += 1;
+                emitter.reload();
+            }
+            Operator::End if position == last && !is_wrapped => {
+                emitter.leave();
+            }
+            Operator::End => {
+                nesting = nesting.saturating_sub(1);
+                emitter.reload();
+            }
+            Operator::Else | Operator::Br { .. } | Operator::BrIf { .. } | Operator::BrTable { .. } => {
+                emitter.reload();
+            }
             Operator::MemoryCopy { .. } | Operator::MemoryFill { .. } | Operator::MemoryInit { .. } => {
                 emitter.charge_bytes();
             }
-            Operator::Call { .. } | Operator::CallIndirect { .. } => emitter.flush(),
+            Operator::MemoryGrow { .. } => {
+                emitter.grow(&added.instruction(operator)?);
+                continue;
+            }
+            Operator::Call { function_index } if added.prepaid(*function_index).is_some() => {}
+            Operator::Call { .. } | Operator::CallIndirect { .. } => {
+                emitter.flush();
+                emitter.is_stale = true;
+            }
             Operator::Return => {
+                emitter.reload();
                 emitter.emit(&[Instruction::Br(nesting)]);
                 continue;
             }
             _ => {}
         }
-        let is_call = matches!(operator, Operator::Call { .. } | Operator::CallIndirect { .. });
-        let is_grow = matches!(operator, Operator::MemoryGrow { .. });
-        let instruction = added.instruction(operator)?;
-        if is_grow {
-            emitter.grow(&instruction);
-        } else {
-            emitter.emit(&[instruction]);
-        }
-        if is_call {
-            emitter.reload();
-        }
+        emitter.emit(&[added.instruction(operator)?]);
     }
-    emitter.leave();
-    Ok(emitter.function)
+    if is_wrapped {
+        emitter.leave();
+        emitter.emit(&[Instruction::End]);
+    }
+    Ok(emitter.body)
 }

@@ -14,19 +14,20 @@ use super::session::Session;
 use crate::execution::TrapCode;
 use crate::host_call::HostCall;
 use crate::instrument::{
-    DEPTH_EXPORT, GAS_EXPORT, MEMORY_EXPORT, Metered, START_EXPORT, TICK_MODULE, TICK_NAME,
+    DEPTH_EXPORT, GAS_EXPORT, LEAF_SLOTS, MEMORY_EXPORT, Metered, START_EXPORT, TICK_MODULE, TICK_NAME,
 };
 use crate::policy::Policy;
 
-/// Native stack of a run, in bytes: 128 for each slot that a policy can grant. A slot is a value,
-/// at most 16 bytes; the rest is room for what a compiler spills beside.
-pub(super) const STACK_BYTES: usize = Policy::MAX_STACK_DEPTH as usize * 128;
+/// Native stack of a run, in bytes: 128 for each slot that a policy can grant or a frame takes
+/// without counting. A slot is a value, at most 16 bytes; the rest is room for what a compiler
+/// spills beside.
+pub(super) const STACK_BYTES: usize = (Policy::MAX_STACK_DEPTH as usize + LEAF_SLOTS as usize) * 128;
 
 /// Largest memory of a pooled instance.
 const POOLED_MEMORY_BYTES: usize = Policy::MAX_MEMORY_PAGES as usize * 65_536;
 
 /// Compiles with Cranelift; pools instances where the machine allows it.
-pub(super) struct WasmtimeEngine {
+pub(crate) struct WasmtimeEngine {
     exact: Flavour,
     canonical: Flavour,
 }
@@ -44,7 +45,7 @@ struct Host {
 }
 
 impl WasmtimeEngine {
-    pub(super) fn new(pool_slots: u32) -> Result<Self, EngineError> {
+    pub(crate) fn new(pool_slots: u32) -> Result<Self, EngineError> {
         Ok(Self { exact: Flavour::new(pool_slots, false)?, canonical: Flavour::new(pool_slots, true)? })
     }
 }
@@ -69,6 +70,7 @@ fn config(pool_slots: Option<u32>, is_canonical: bool) -> Config {
         .max_wasm_stack(STACK_BYTES)
         .async_stack_size(STACK_BYTES)
         .wasm_backtrace_max_frames(None)
+        .wasm_branch_hinting(true)
         .wasm_relaxed_simd(false)
         .wasm_multi_memory(false)
         .wasm_memory64(false)

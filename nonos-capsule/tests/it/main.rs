@@ -3,7 +3,9 @@
 
 mod attacks;
 mod container;
+mod differential;
 mod metering;
+mod nan;
 mod properties;
 mod run;
 mod support;

@@ -1,11 +1,12 @@
 //! What the tests share: keys, capsules from WAT text, runs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nonos_capsule::testing::MemoryNonceStore;
 use nonos_capsule::{
-    Capsule, CheckSigned as _, Config, Execution, HostCallSet, Invocation, LoadError, Loaded, Manifest,
-    Policy, RunError, Runtime, SignaturePolicy, SignerRole, wasm_from_wat_or_wasm,
+    Caps, Capsule, CheckSigned as _, Config, Execution, HostCallSet, Invocation, LoadError, Loaded, Manifest,
+    Policy, RunError, Runtime, SignaturePolicy, SignerRole, WasmiEngine, wasm_from_wat_or_wasm,
 };
 use nonos_identity::{NetworkId, NodeId, SigningKey, Timestamp, Unverified, Verified};
 
@@ -54,6 +55,11 @@ pub(crate) fn runtime() -> Runtime {
     Runtime::new(Config { pool_slots: 2, ..Config::default() }).unwrap()
 }
 
+/// A runtime on the second engine.
+pub(crate) fn interpreter() -> Runtime {
+    Runtime::with_engine(Caps::default(), Arc::new(WasmiEngine::new().unwrap()))
+}
+
 pub(crate) fn try_load(payload: &[u8], policy: Policy) -> Result<Loaded, LoadError> {
     runtime().load(&verified(signed(payload, policy.clone())), &policy)
 }
@@ -73,9 +79,16 @@ pub(crate) fn run(loaded: &Loaded, invocation: &Invocation) -> Result<Execution,
     loaded.run(invocation, &MemoryNonceStore::default())
 }
 
-/// Loads under the test policy and runs with an input.
+/// Loads under the test policy and runs with an input, on both engines.
 pub(crate) fn run_wat(wat: &str, input: &[u8]) -> Execution {
-    run(&load(wat, policy()), &invocation(input)).unwrap()
+    let wasm = wasm(wat);
+    let load = |runtime: Runtime| {
+        runtime.load(&verified(signed(&wasm, policy())), &policy()).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let execution = run(&load(runtime()), &invocation(input)).unwrap();
+    let interpreted = run(&load(interpreter()), &invocation(input)).unwrap();
+    assert_eq!(execution, interpreted, "the engines agree");
+    execution
 }
 
 /// A command with one page of memory, some imports and a body.
