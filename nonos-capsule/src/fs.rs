@@ -158,7 +158,8 @@ impl FileSystem {
 
     /// Its size for the distance between checkpoints, in pages of 64 KiB.
     pub(crate) fn footprint_pages(&self) -> u64 {
-        (self.bytes >> 16) + self.inodes.len() as u64 / ENTRIES_PER_PAGE
+        // Links make entries without inodes.
+        (self.bytes >> 16) + (self.inodes.len() as u64 + self.used.files) / ENTRIES_PER_PAGE
     }
 
     fn inode(&self, ino: Ino) -> Result<&Inode, FsError> {

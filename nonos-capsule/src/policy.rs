@@ -220,6 +220,10 @@ mod tests {
         assert_eq!(Policy::default().check(), Ok(()));
         let zero = Policy { gas_limit: 0, ..Policy::default() };
         assert_eq!(zero.check().map_err(|error| error.field), Err("gas_limit"));
+        let large = Policy { fs_max_bytes: Policy::MAX_FS_BYTES + 1, ..Policy::default() };
+        assert_eq!(large.check().map_err(|error| error.field), Err("fs_max_bytes"));
+        let many = Policy { fs_max_files: Policy::MAX_FS_FILES + 1, ..Policy::default() };
+        assert_eq!(many.check().map_err(|error| error.field), Err("fs_max_files"));
     }
 
     #[test]

@@ -310,7 +310,11 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
+    use crate::fs::{FileSystem, Usage, Work};
 
     fn files(files: &[(&str, &str)]) -> Result<Image, ImageError> {
         Image::from_files(files.iter().map(|(path, bytes)| (*path, bytes.as_bytes())))
@@ -401,5 +405,39 @@ mod tests {
         let names: Vec<String> = (0..256).map(|n| format!("l{n}")).collect();
         bomb.extend(names.iter().map(|name| (name.as_str(), EntryType::Link, "f", "")));
         assert_eq!(Image::from_tar(&archive(&bomb)), Err(ImageError::Bytes));
+    }
+
+    /// Headers of every kind with paths and targets of every kind.
+    fn entry() -> impl Strategy<Value = (String, EntryType, String, String)> {
+        let name = || select(vec!["a", "b", "c", "..", ".", "", "/", "a/b", "\u{e9}"]);
+        let path = move || prop::collection::vec(name(), 0..4).prop_map(|names| names.join("/"));
+        let kind = select(vec![
+            EntryType::Regular,
+            EntryType::Directory,
+            EntryType::Symlink,
+            EntryType::Link,
+            EntryType::GNULongName,
+            EntryType::XHeader,
+            EntryType::Fifo,
+        ]);
+        (path(), kind, path(), "[ -~]{0,20}")
+    }
+
+    proptest! {
+        /// What is taken is whole: every path is there once mounted, and nothing else.
+        #[test]
+        fn archives_of_any_headers(entries in prop::collection::vec(entry(), 0..8)) {
+            let entries: Vec<_> =
+                entries.iter().map(|(path, kind, link, bytes)| (&**path, *kind, &**link, &**bytes)).collect();
+            let Ok(image) = Image::from_tar(&archive(&entries)) else { return Ok(()) };
+            let mut files = FileSystem::new(Usage::default());
+            let root = files.mount(&image, 1);
+            for path in image.paths() {
+                let work = &mut Work::new(u64::MAX);
+                prop_assert!(files.find(root, path, false, work).is_ok(), "{}", path);
+            }
+            prop_assert_eq!(files.to_image(root), image);
+            files.check();
+        }
     }
 }

@@ -312,6 +312,24 @@ fn every_change_moves_the_root() {
     assert_eq!(files.root(), *roots.last().unwrap(), "reading changes nothing");
 }
 
+/// What a checkpoint has to hash makes the next one later, whatever it is made of.
+#[test]
+fn bytes_files_and_links_lengthen_the_interval() {
+    let (mut files, root, mut work) = fresh();
+    assert_eq!(files.footprint_pages(), 0);
+    let file = files.find(root, "a/file", false, &mut work).unwrap().ino;
+    files.resize(file, 10 << 16, 1, &mut work).unwrap();
+    assert_eq!(files.footprint_pages(), 10);
+    for n in 0..160 {
+        files.link((root, "a/file"), (root, &format!("l{n}")), 1, &mut work).unwrap();
+    }
+    assert_eq!(files.footprint_pages(), 20);
+    for n in 0..160 {
+        files.create_directory(root, &format!("d{n}"), 1, &mut work).unwrap();
+    }
+    assert_eq!(files.footprint_pages(), 40);
+}
+
 #[test]
 fn what_is_open_stays_until_it_is_closed() {
     let (mut files, root, mut work) = fresh();

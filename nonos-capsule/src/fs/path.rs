@@ -98,8 +98,8 @@ impl FileSystem {
                     if symlinks > MAX_SYMLINKS {
                         return Err(FsError::Loop);
                     }
-                    check(target)?;
                     work.pay(target.len() as u64)?;
+                    check(target)?;
                     has_slash |= is_last && target.ends_with('/');
                     for name in names(target).rev() {
                         ahead.push_front(name);
