@@ -11,6 +11,8 @@
 //! them hash to the node of a 64 KiB page, and the root is the hash over the nodes. Locals and
 //! operands are not committed; between two checkpoints determinism implies them.
 
+use std::sync::LazyLock;
+
 use nonos_identity::wire::{self, Wire};
 use nonos_identity::{Digest, WideDigest};
 
@@ -46,20 +48,32 @@ pub(crate) struct Chain {
     shadow: Vec<u8>,
     leaves: Vec<Leaf>,
     nodes: Vec<[u8; 64]>,
+}
+
+static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+
+/// The key of leaves, and the hashes of memory that nobody touched.
+static UNTOUCHED: LazyLock<Untouched> = LazyLock::new(|| {
+    let leaf_key = *Digest::of(MEMORY, &[b"leaf"]).as_bytes();
+    let leaf = *blake3::keyed_hash(&leaf_key, &ZERO_PAGE).as_bytes();
+    let node = *WideDigest::of(MEMORY, &[b"node", [leaf; LEAVES_PER_NODE].as_flattened()]).as_bytes();
+    Untouched { leaf_key, leaf, node }
+});
+
+struct Untouched {
     leaf_key: [u8; 32],
-    zero_leaf: Leaf,
+    leaf: Leaf,
+    node: [u8; 64],
 }
 
 impl Chain {
     pub(crate) fn new(genesis: WideDigest) -> Self {
-        let leaf_key = *Digest::of(MEMORY, &[b"leaf"]).as_bytes();
-        let zero_leaf = *blake3::keyed_hash(&leaf_key, &[0; PAGE_BYTES]).as_bytes();
-        let (shadow, leaves, nodes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { links: vec![genesis], shadow, leaves, nodes, leaf_key, zero_leaf }
+        Self { links: vec![genesis], shadow: Vec::new(), leaves: Vec::new(), nodes: Vec::new() }
     }
 
-    pub(crate) fn push(&mut self, memory: &[u8], moment: &Moment<'_>) {
-        let root = self.memory_root(memory);
+    /// After the last push the chain keeps no copy of the memory to compare with.
+    pub(crate) fn push(&mut self, memory: &[u8], moment: &Moment<'_>, is_last: bool) {
+        let root = self.memory_root(memory, is_last);
         let last = self.links.last().map_or(&[][..], |link| link.as_bytes());
         let pages = (memory.len() / WASM_PAGE_BYTES) as u64;
         let link = WideDigest::of(
@@ -83,24 +97,28 @@ impl Chain {
         self.links
     }
 
-    fn memory_root(&mut self, memory: &[u8]) -> WideDigest {
-        self.shadow.resize(memory.len(), 0);
-        self.leaves.resize(memory.len().div_ceil(PAGE_BYTES), self.zero_leaf);
-        let known_nodes = self.nodes.len();
-        self.nodes.resize(memory.len().div_ceil(WASM_PAGE_BYTES), [0; 64]);
-        let now = memory.chunks(WASM_PAGE_BYTES);
-        let then = self.shadow.chunks_mut(WASM_PAGE_BYTES);
+    fn memory_root(&mut self, memory: &[u8], is_last: bool) -> WideDigest {
+        let untouched = &*UNTOUCHED;
+        if !is_last {
+            self.shadow.resize(memory.len(), 0);
+        }
+        self.leaves.resize(memory.len().div_ceil(PAGE_BYTES), untouched.leaf);
+        self.nodes.resize(memory.len().div_ceil(WASM_PAGE_BYTES), untouched.node);
+        let mut shadow = self.shadow.chunks_mut(PAGE_BYTES);
         let leaves = self.leaves.chunks_mut(LEAVES_PER_NODE);
-        for ((((now, then), leaves), node), index) in now.zip(then).zip(leaves).zip(&mut self.nodes).zip(0..)
-        {
-            let mut is_dirty = index >= known_nodes;
-            let pages = now.chunks(PAGE_BYTES).zip(then.chunks_mut(PAGE_BYTES));
-            for ((now, then), leaf) in pages.zip(leaves.iter_mut()) {
-                if now != then {
-                    *leaf = *blake3::keyed_hash(&self.leaf_key, now).as_bytes();
-                    then.copy_from_slice(now);
-                    is_dirty = true;
+        for ((now, leaves), node) in memory.chunks(WASM_PAGE_BYTES).zip(leaves).zip(&mut self.nodes) {
+            let mut is_dirty = false;
+            for (now, leaf) in now.chunks(PAGE_BYTES).zip(leaves.iter_mut()) {
+                // A page without a copy was not there at the last checkpoint, or is the first's.
+                let then = shadow.next();
+                if now == then.as_deref().unwrap_or(&ZERO_PAGE) {
+                    continue;
                 }
+                *leaf = *blake3::keyed_hash(&untouched.leaf_key, now).as_bytes();
+                if let (Some(then), false) = (then, is_last) {
+                    then.copy_from_slice(now);
+                }
+                is_dirty = true;
             }
             if is_dirty {
                 *node = *WideDigest::of(MEMORY, &[b"node", leaves.as_flattened()]).as_bytes();
@@ -161,7 +179,7 @@ mod tests {
     use super::*;
 
     fn root(chain: &mut Chain, memory: &[u8]) -> WideDigest {
-        chain.memory_root(memory)
+        chain.memory_root(memory, false)
     }
 
     fn fresh() -> Chain {
@@ -177,9 +195,13 @@ mod tests {
             memory[place] ^= 1;
             assert_eq!(root(&mut chain, &memory), root(&mut fresh(), &memory), "byte {place}");
         }
-        // A byte that went back is seen as well.
+        // A byte that went back is seen as well, and the last checkpoint is as any other.
         memory[5] ^= 1;
-        assert_eq!(root(&mut chain, &memory), root(&mut fresh(), &memory));
+        memory.resize(4 * WASM_PAGE_BYTES, 0);
+        memory[3 * WASM_PAGE_BYTES] = 1;
+        let last = chain.memory_root(&memory, true);
+        assert_eq!(last, root(&mut fresh(), &memory));
+        assert_eq!(last, fresh().memory_root(&memory, true));
     }
 
     #[test]
@@ -187,7 +209,7 @@ mod tests {
         let link = |files| {
             let mut chain = fresh();
             let host_log = Digest::of_bytes(&[]);
-            chain.push(&[], &Moment { gas_used: 1, globals: &[], depth: 0, host_log, files });
+            chain.push(&[], &Moment { gas_used: 1, globals: &[], depth: 0, host_log, files }, false);
             *chain.into_links().last().unwrap()
         };
         assert_ne!(link(None), link(Some([0; 32])));

@@ -1,9 +1,8 @@
-//! Loading and running: the only part of the crate that touches a clock, threads and machine
-//! code.
+//! Loading and running: the only part of the crate that touches a clock and machine code.
 
 use core::fmt;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::thread;
 
 use nonos_identity::Verified;
 use wasmparser::ValType;
@@ -29,13 +28,11 @@ use self::engine::{Engine, EngineError, Program};
 use self::session::Session;
 use self::wasmtime::WasmtimeEngine;
 
-/// Stack of the thread of a run, in bytes: the guest's and room for host calls.
-const THREAD_STACK_BYTES: usize = wasmtime::STACK_BYTES + (2 << 20);
-
 /// How a runtime treats all capsules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Runs at a time that fit the pool of linear memories; more fall back to fresh mappings.
+    /// Runs at a time that fit the pool of linear memories and stacks; more fall back to fresh
+    /// mappings.
     pub pool_slots: u32,
     /// What a payload may contain at most, checked before anything is compiled.
     pub caps: Caps,
@@ -291,22 +288,12 @@ impl Loaded {
         Self { capsule_id, policy, entry, program }
     }
 
-    /// Runs on a thread of its own, whose stack is as large as the deepest policy needs.
+    /// Runs on the calling thread; a panic of the engine stays in here.
     fn session(&self, invocation: &Invocation) -> Result<Box<Session>, Aborted> {
-        let session = Box::new(Session::new(
-            self.capsule_id,
-            self.entry.clone(),
-            self.policy.clone(),
-            invocation.clone(),
-        ));
-        let program = Arc::clone(&self.program);
-        thread::Builder::new()
-            .name("capsule".to_owned())
-            .stack_size(THREAD_STACK_BYTES)
-            .spawn(move || program.run(session))
-            .map_err(|error| Aborted::Host(format!("no thread: {error}")))?
-            .join()
-            .map_err(|_| Aborted::Host("engine panicked".to_owned()))
+        let session =
+            Session::new(self.capsule_id, self.entry.clone(), self.policy.clone(), invocation.clone());
+        let run = AssertUnwindSafe(|| self.program.run(Box::new(session)));
+        panic::catch_unwind(run).map_err(|_| Aborted::Host("engine panicked".to_owned()))
     }
 }
 

@@ -31,7 +31,8 @@ pub trait Engine: Send + Sync {
 
 /// A compiled module.
 pub trait Program: Send + Sync {
-    /// Runs one instance from its beginning to its end, on the calling thread.
+    /// Runs one instance from its beginning to its end, on the calling thread. What it needs of
+    /// the thread's stack is small and does not depend on the guest.
     ///
     /// Order: instantiate within the session's limits; [`Session::begin`]; the start export if
     /// there is one; the entry; then [`Session::end`], always and once. Imports go to

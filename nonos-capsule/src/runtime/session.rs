@@ -1,5 +1,6 @@
 use core::fmt;
 use core::time::Duration;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use nonos_identity::{Digest, WideDigest};
@@ -21,6 +22,26 @@ const SLICE_GAS: u64 = 50_000_000;
 /// Gas per byte that a host call moves.
 pub(super) const GAS_PER_BYTE: u64 = 1;
 
+/// The log before the first call.
+static NO_CALLS: LazyLock<Digest> = LazyLock::new(|| Digest::of(HOST_LOG, &[]));
+
+/// The random bytes of a run, derived when the first are asked for.
+pub(super) struct Random {
+    seed: (CapsuleId, [u8; 32], WideDigest),
+    stream: Option<blake3::OutputReader>,
+}
+
+impl Random {
+    pub(super) fn fill(&mut self, bytes: &mut [u8]) {
+        let (capsule_id, nonce, input_digest) = &self.seed;
+        let stream = self.stream.get_or_insert_with(|| {
+            let seed = Digest::of(RANDOM, &[capsule_id.as_bytes(), nonce, input_digest.as_bytes()]);
+            blake3::Hasher::new_keyed(seed.as_bytes()).finalize_xof()
+        });
+        stream.fill(bytes);
+    }
+}
+
 /// The host's side of one run: meter, checkpoints, host calls, limits.
 pub struct Session {
     capsule_id: CapsuleId,
@@ -29,7 +50,7 @@ pub struct Session {
     pub(super) invocation: Invocation,
     input_digest: WideDigest,
     pub(super) world: World,
-    pub(super) random: blake3::OutputReader,
+    pub(super) random: Random,
     chain: Chain,
     next_checkpoint: u64,
     /// Gas handed out so far; what is used is this less what is left in the guest.
@@ -47,19 +68,18 @@ impl Session {
     pub(super) fn new(capsule_id: CapsuleId, entry: String, policy: Policy, invocation: Invocation) -> Self {
         let input_digest = invocation.digest();
         let genesis = checkpoint::genesis(&capsule_id, &policy, &invocation.nonce, &input_digest);
-        let seed = Digest::of(RANDOM, &[capsule_id.as_bytes(), &invocation.nonce, input_digest.as_bytes()]);
         Self {
             capsule_id,
             entry,
             input_digest,
             world: World::new(&policy, &invocation),
-            random: blake3::Hasher::new_keyed(seed.as_bytes()).finalize_xof(),
+            random: Random { seed: (capsule_id, invocation.nonce, input_digest), stream: None },
             chain: Chain::new(genesis),
             next_checkpoint: 0,
             granted: 0,
             gas_used: 0,
             calls: HostCallSet::EMPTY,
-            host_log: Digest::of(HOST_LOG, &[]),
+            host_log: *NO_CALLS,
             peak_pages: 0,
             started: now(),
             ending: None,
@@ -100,7 +120,7 @@ impl Session {
     pub fn tick(&mut self, guest: &mut dyn Guest) -> Result<(), Stop> {
         self.settle(guest)?;
         if self.gas_used >= self.next_checkpoint {
-            self.checkpoint(guest);
+            self.checkpoint(guest, false);
             self.next_checkpoint = self.gas_used.saturating_add(self.interval(guest));
         }
         self.grant(guest);
@@ -147,7 +167,7 @@ impl Session {
         if let Some(guest) = guest {
             depth = guest.depth();
             self.gas_used = self.used(guest);
-            self.checkpoint(guest);
+            self.checkpoint(guest, true);
         }
         let status = match end {
             End::Failed(error) => Err(Aborted::Host(error)),
@@ -249,7 +269,7 @@ impl Session {
         self.policy.checkpoint_interval(pages(guest).saturating_add(self.world.files.footprint_pages()))
     }
 
-    fn checkpoint(&mut self, guest: &mut dyn Guest) {
+    fn checkpoint(&mut self, guest: &mut dyn Guest, is_last: bool) {
         let mut globals = Vec::new();
         guest.globals(&mut globals);
         let depth = guest.depth();
@@ -261,7 +281,7 @@ impl Session {
             host_log: self.host_log,
             files: self.world.files.root(),
         };
-        self.chain.push(guest.memory(), &moment);
+        self.chain.push(guest.memory(), &moment, is_last);
     }
 }
 

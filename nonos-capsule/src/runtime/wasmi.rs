@@ -1,3 +1,5 @@
+mod condition;
+
 use core::fmt;
 use std::sync::Arc;
 
@@ -97,8 +99,8 @@ impl engine::Engine for WasmiEngine {
     }
 
     fn prepare(&self, module: &Metered) -> Result<Arc<dyn Program>, EngineError> {
-        let compiled =
-            Module::new(&self.engine, module.wasm()).map_err(|error| EngineError(error.to_string()))?;
+        let wasm = condition::spilled(module).map_err(|error| EngineError(error.to_string()))?;
+        let compiled = Module::new(&self.engine, &wasm).map_err(|error| EngineError(error.to_string()))?;
         let linker = Arc::clone(&self.linker);
         Ok(Arc::new(Interpreted { module: compiled, linker, globals: module.global_exports().collect() }))
     }

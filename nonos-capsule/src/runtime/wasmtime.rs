@@ -1,12 +1,15 @@
 //! The engine on wasmtime: Cranelift, pooled instances, canonical NaNs where there are floats.
 
 use core::fmt;
+use core::future::Future as _;
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
 use std::sync::{Arc, OnceLock};
 
 use wasmtime::{
     AsContextMut, Caller, Config, Engine, Extern, FuncType, Global, InstanceAllocationStrategy, InstancePre,
     Linker, Memory, Module, PoolConcurrencyLimitError, PoolingAllocationConfig, ResourceLimiter, Store,
-    StoreContextMut, Strategy, Trap, Val, ValType,
+    StoreContextMut, Strategy, Trap, TypedFunc, Val, ValType,
 };
 
 use super::engine::{self, End, EngineError, Guest, Program, Stop};
@@ -21,7 +24,10 @@ use crate::policy::Policy;
 /// Native stack of a run, in bytes: 128 for each slot that a policy can grant or a frame takes
 /// without counting. A slot is a value, at most 16 bytes; the rest is room for what a compiler
 /// spills beside.
-pub(super) const STACK_BYTES: usize = (Policy::MAX_STACK_DEPTH as usize + LEAF_SLOTS as usize) * 128;
+const STACK_BYTES: usize = (Policy::MAX_STACK_DEPTH as usize + LEAF_SLOTS as usize) * 128;
+
+/// What host calls may use of the same stack, in bytes.
+const HOST_STACK_BYTES: usize = 2 << 20;
 
 /// Largest memory of a pooled instance.
 const POOLED_MEMORY_BYTES: usize = Policy::MAX_MEMORY_PAGES as usize * 65_536;
@@ -68,7 +74,7 @@ fn config(pool_slots: Option<u32>, is_canonical: bool) -> Config {
         .strategy(Strategy::Cranelift)
         .cranelift_nan_canonicalization(is_canonical)
         .max_wasm_stack(STACK_BYTES)
-        .async_stack_size(STACK_BYTES)
+        .async_stack_size(STACK_BYTES + HOST_STACK_BYTES)
         .wasm_backtrace_max_frames(None)
         .wasm_branch_hinting(true)
         .wasm_relaxed_simd(false)
@@ -79,6 +85,7 @@ fn config(pool_slots: Option<u32>, is_canonical: bool) -> Config {
     if let Some(slots) = pool_slots {
         let mut pool = PoolingAllocationConfig::default();
         pool.total_core_instances(slots)
+            .total_stacks(slots)
             .total_memories(slots)
             .total_tables(slots.saturating_mul(4))
             .max_tables_per_module(4)
@@ -100,20 +107,7 @@ impl Host {
             with_session(&mut store, |session, guest| session.tick(guest)).map_err(wasmtime::Error::new)
         })?;
         for call in HostCall::ALL.iter().copied() {
-            let params =
-                call.params().chars().map(|kind| if kind == 'I' { ValType::I64 } else { ValType::I32 });
-            let has_result = call != HostCall::ProcExit;
-            let ty = FuncType::new(&engine, params, has_result.then_some(ValType::I32));
-            linker.func_new(HostCall::MODULE, call.name(), ty, move |mut caller, params, results| {
-                let args: Vec<u64> = params.iter().map(bits).collect();
-                let mut store = caller.as_context_mut();
-                let answer = with_session(&mut store, |session, guest| session.call(call, &args, guest))
-                    .map_err(wasmtime::Error::new)?;
-                for (result, errno) in results.iter_mut().zip(answer) {
-                    *result = Val::I32(errno.cast_signed());
-                }
-                Ok(())
-            })?;
+            define(&mut linker, &engine, call)?;
         }
         Ok(Self { engine, linker })
     }
@@ -121,6 +115,62 @@ impl Host {
     fn prepare(&self, wasm: &[u8]) -> wasmtime::Result<InstancePre<Instance>> {
         self.linker.instantiate_pre(&Module::new(&self.engine, wasm)?)
     }
+}
+
+/// A host call as wasmtime calls it fastest, by the types of its parameters.
+macro_rules! define_typed {
+    ($linker:ident, $call:ident, $($types:literal ($($arg:ident: $ty:ty),*)),* $(,)?) => {
+        match $call.params() {
+            $($types => {
+                $linker.func_wrap(
+                    HostCall::MODULE,
+                    $call.name(),
+                    move |mut caller: Caller<'_, Instance>, $($arg: $ty),*| {
+                        // Zero-extended bits, whatever the type.
+                        answer(&mut caller, $call, &[$($arg.into()),*])
+                    },
+                )?;
+                return Ok(());
+            })*
+            _ => {}
+        }
+    };
+}
+
+fn define(linker: &mut Linker<Instance>, engine: &Engine, call: HostCall) -> wasmtime::Result<()> {
+    if call != HostCall::ProcExit {
+        define_typed!(
+            linker, call,
+            "i" (a: u32),
+            "ii" (a: u32, b: u32),
+            "iii" (a: u32, b: u32, c: u32),
+            "iiii" (a: u32, b: u32, c: u32, d: u32),
+            "iiiii" (a: u32, b: u32, c: u32, d: u32, e: u32),
+            "iIi" (a: u32, b: u64, c: u32),
+            "iIii" (a: u32, b: u64, c: u32, d: u32),
+            "iiiIi" (a: u32, b: u32, c: u32, d: u64, e: u32),
+            "iiiiiIIii" (a: u32, b: u32, c: u32, d: u32, e: u32, f: u64, g: u64, h: u32, i: u32),
+        );
+    }
+    let params = call.params().chars().map(|kind| if kind == 'I' { ValType::I64 } else { ValType::I32 });
+    let result = (call != HostCall::ProcExit).then_some(ValType::I32);
+    let ty = FuncType::new(engine, params, result);
+    linker.func_new(HostCall::MODULE, call.name(), ty, move |mut caller, params, results| {
+        let args: Vec<u64> = params.iter().map(bits).collect();
+        let errno = answer(&mut caller, call, &args)?;
+        for result in results {
+            *result = Val::I32(errno.cast_signed());
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// The errno of a call, zero for the one that has none.
+fn answer(caller: &mut Caller<'_, Instance>, call: HostCall, args: &[u64]) -> wasmtime::Result<u32> {
+    let mut store = caller.as_context_mut();
+    let answer = with_session(&mut store, |session, guest| session.call(call, args, guest));
+    answer.map(Option::unwrap_or_default).map_err(wasmtime::Error::new)
 }
 
 /// The bits of a numeric operand, zero-extended; imports have no others.
@@ -224,9 +274,19 @@ impl Compiled {
             Ok(session.entry().to_owned())
         })?;
         if let Ok(start) = instance.get_typed_func::<(), ()>(&mut *store, START_EXPORT) {
-            start.call(&mut *store, ())?;
+            on_own_stack(&start, store)?;
         }
-        instance.get_typed_func::<(), ()>(&mut *store, &entry)?.call(&mut *store, ())
+        on_own_stack(&instance.get_typed_func::<(), ()>(&mut *store, &entry)?, store)
+    }
+}
+
+/// Calls on a stack of the engine's, whatever is left of the caller's.
+fn on_own_stack(function: &TypedFunc<(), ()>, store: &mut Store<Instance>) -> wasmtime::Result<()> {
+    let call = pin!(function.call_async(store, ()));
+    match call.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        // No host function waits for anything.
+        Poll::Pending => Err(wasmtime::Error::msg("a call was left unfinished")),
     }
 }
 

@@ -25,6 +25,26 @@ fn endless_loops_run_out_of_gas() {
 }
 
 #[test]
+fn an_endless_start_function_runs_out_of_gas() {
+    let wat = r#"(module (func $f (loop $l (br $l))) (start $f) (func (export "_start")))"#;
+    let execution = run_wat(wat, b"");
+    assert_eq!(execution.status, Status::Trap(TrapCode::OutOfGas));
+    assert_eq!(execution.gas_used, policy().gas_limit);
+}
+
+/// A stretch of calls has no check of its own; the functions it calls must not let it run far.
+#[test]
+fn calls_in_a_row_do_not_outrun_the_limit() {
+    let work = "(drop (i32.add (i32.const 1) (i32.const 2)))".repeat(10_000);
+    let calls = "(call $long)".repeat(20_000);
+    let execution =
+        run_wat(&format!(r#"(module (func $long {work}) (func (export "_start") {calls}))"#), b"");
+    assert_eq!(execution.status, Status::Trap(TrapCode::OutOfGas));
+    // The limit is a hundred checkpoints away; without looks inside there would be none on the way.
+    assert!(execution.checkpoints.len() > 70, "{}", execution.checkpoints.len());
+}
+
+#[test]
 fn endless_recursion_meets_the_stack_limit_on_every_frame_size() {
     let recursion = r#"(module (func $f (export "_start") (call $f)))"#;
     assert_eq!(run_wat(recursion, b"").status, Status::Trap(TrapCode::StackLimit));
@@ -106,6 +126,21 @@ fn truncated_modules_do_not_load() {
     }
 }
 
+/// Machine code of wasmtime, a packed module, another magic: nothing but a module is a payload.
+#[test]
+fn what_is_no_module_does_not_load() {
+    let module = wasm(&command("", "(nop)"));
+    let compiled = wasmtime::Engine::default().precompile_module(&module).unwrap();
+    let gzip = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &module].concat();
+    let component = [&b"\0asm\x0d\0\x01\0"[..], &module[8..]].concat();
+    for payload in [compiled, gzip, component, b"\0wasm".to_vec()] {
+        match try_load(&payload, policy()) {
+            Err(LoadError::Profile(ProfileError::Invalid { .. })) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn what_is_outside_the_profile_is_named() {
     let of = |wat: &str| match refused(wat) {
@@ -148,12 +183,15 @@ fn caps_hold_before_anything_is_compiled() {
         LoadError::Profile(ProfileError::Cap { what, .. }) => what,
         other => panic!("{other}"),
     };
-    let functions = format!(r#"(module (func (export "_start")) {})"#, "(func)".repeat(100_000));
-    assert_eq!(cap(&functions), "functions");
+    for count in [50_000, 100_000] {
+        let functions = format!(r#"(module (func (export "_start")) {})"#, "(func)".repeat(count));
+        assert_eq!(cap(&functions), "functions");
+    }
     let nested =
         format!(r#"(module (func (export "_start") {} {}))"#, "block ".repeat(20_000), "end ".repeat(20_000));
     assert_eq!(cap(&nested), "nesting of blocks");
-    let locals = format!(r#"(module (func (export "_start") (local {})))"#, "i32 ".repeat(50_000));
+    let loops = "(loop)".repeat(2_000);
+    let locals = format!(r#"(module (func (export "_start") (local {}) {loops}))"#, "i32 ".repeat(50_000));
     assert_eq!(cap(&locals), "parameters and locals");
     let body = format!(r#"(module (func (export "_start") {}))"#, "nop ".repeat(300_000));
     assert_eq!(cap(&body), "bytes of code");

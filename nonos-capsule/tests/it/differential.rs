@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use nonos_capsule::testing::{Differential, fuzz_differential};
 use nonos_identity::Digest;
 
-use crate::support::run_wat;
+use crate::support::{command, run_wat};
 
 /// Bytes of choices of one module.
 const SEED_BYTES: usize = 8_192;
@@ -23,9 +23,9 @@ fn choices(number: u64) -> Vec<u8> {
     bytes
 }
 
-fn generated(modules: u64) -> Differential {
+fn generated(first: u64, modules: u64) -> Differential {
     let mut sum = Differential::default();
-    for number in 0..modules {
+    for number in first..first + modules {
         let outcome = std::panic::catch_unwind(|| fuzz_differential(&choices(number)));
         let outcome = outcome.unwrap_or_else(|_| panic!("module {number} differs"));
         sum.compared += outcome.compared;
@@ -36,10 +36,12 @@ fn generated(modules: u64) -> Differential {
     sum
 }
 
+/// `NONOS_MODULES` of them, from number `NONOS_FIRST`.
 #[test]
 fn generated_modules_do_not_differ() {
-    let modules = std::env::var("NONOS_MODULES").ok().and_then(|count| count.parse().ok()).unwrap_or(100);
-    let sum = generated(modules);
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let (first, modules) = (number("NONOS_FIRST").unwrap_or(0), number("NONOS_MODULES").unwrap_or(100));
+    let sum = generated(first, modules);
     println!("{modules} modules: {sum:?}");
     // The generator gives something to compare.
     assert!(u64::from(sum.executed) > modules, "{sum:?}");
@@ -69,4 +71,28 @@ fn lanes_go_where_they_should() {
            (func (export "_start") (local i32 v128) (local.set 1 (v128.load (i32.const 8))) {body}))"#
     );
     assert!(run_wat(&wat, b"").status.is_success());
+}
+
+/// Each divides by what a comparison of a local with zero selects, as compilers do.
+#[test]
+fn comparisons_with_zero_select() {
+    for ty in ["i32", "i64"] {
+        for (compare, order) in [
+            (format!("({ty}.eqz (local.get 0))"), "1 0"),
+            (format!("({ty}.eq (local.get 0) ({ty}.const 0))"), "1 0"),
+            (format!("({ty}.ne (local.get 0) ({ty}.const 0))"), "0 1"),
+        ] {
+            let pick = |which| match which {
+                '1' => format!("({ty}.const 1)"),
+                _ => "(local.get 0)".to_owned(),
+            };
+            let operands: String =
+                order.split(' ').map(|which| pick(which.chars().next().unwrap())).collect();
+            for divided in [format!("({ty}.const 7)"), "(local.get 1)".to_owned()] {
+                let body =
+                    format!("(local {ty} {ty}) (drop ({ty}.rem_u {divided} (select {operands} {compare})))");
+                assert!(run_wat(&command("", &body), b"").status.is_success(), "{body}");
+            }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod container;
+mod corpus;
 mod differential;
 mod metering;
 mod nan;

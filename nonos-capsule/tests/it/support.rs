@@ -52,12 +52,20 @@ pub(crate) fn wasm(wat: &str) -> Vec<u8> {
 }
 
 pub(crate) fn runtime() -> Runtime {
-    Runtime::new(Config { pool_slots: 2, ..Config::default() }).unwrap()
+    runtime_with(&Caps::default())
+}
+
+pub(crate) fn runtime_with(caps: &Caps) -> Runtime {
+    Runtime::new(Config { pool_slots: 2, caps: caps.clone() }).unwrap()
 }
 
 /// A runtime on the second engine.
 pub(crate) fn interpreter() -> Runtime {
-    Runtime::with_engine(Caps::default(), Arc::new(WasmiEngine::new().unwrap()))
+    interpreter_with(&Caps::default())
+}
+
+pub(crate) fn interpreter_with(caps: &Caps) -> Runtime {
+    Runtime::with_engine(caps.clone(), Arc::new(WasmiEngine::new().unwrap()))
 }
 
 pub(crate) fn try_load(payload: &[u8], policy: Policy) -> Result<Loaded, LoadError> {
