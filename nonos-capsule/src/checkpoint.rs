@@ -210,7 +210,7 @@ mod tests {
         let link = |files| {
             let mut chain = fresh();
             let host_log = Digest::of_bytes(&[]);
-            chain.push(&[], &Moment { gas_used: 1, globals: &[], depth: 0, host_log, files });
+            chain.push(&[], &Moment { gas_used: 1, globals: &[], depth: 0, host_log, files }, false);
             *chain.into_links().last().unwrap()
         };
         assert_ne!(link(None), link(Some([0; 32])));

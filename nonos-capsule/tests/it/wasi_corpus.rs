@@ -11,7 +11,7 @@ use nonos_capsule::{
     Execution, HostCallSet, Image, Invocation, Loaded, Policy, Preopen, Runtime, Status, replay,
 };
 
-use crate::support::{invocation, runtime, signed, verified};
+use crate::support::{interpreter, invocation, runtime, signed, verified};
 
 fn corpus(part: &str) -> PathBuf {
     let folder = std::env::var_os("NONOS_CORPUS").expect("NONOS_CORPUS names the folder of the corpora");
@@ -101,8 +101,9 @@ impl Sidecar {
     }
 }
 
-/// Runs every test of the suite twice and compares; prints a line for each.
-pub(crate) fn testsuite(runtime: &Runtime) {
+/// Runs every test of the suite twice and compares; prints a line for each. The executions come
+/// back for a comparison with those of another runtime.
+fn testsuite(runtime: &Runtime) -> Vec<Execution> {
     let mut modules = Vec::new();
     for language in ["assemblyscript", "c", "rust"] {
         let folder = corpus("wasi-testsuite/tests").join(language).join("testsuite/wasm32-wasip1");
@@ -112,6 +113,7 @@ pub(crate) fn testsuite(runtime: &Runtime) {
     modules.sort();
     assert_eq!(modules.len(), 72, "modules of the suite");
     let mut passed = 0;
+    let mut executions = Vec::new();
     for module in &modules {
         let sidecar = Sidecar::read(module);
         let result = load(runtime, &fs::read(module).unwrap()).and_then(|loaded| {
@@ -119,6 +121,7 @@ pub(crate) fn testsuite(runtime: &Runtime) {
             let execution = run(&loaded, &invocation);
             assert_eq!(execution, run(&loaded, &invocation), "{}", module.display());
             sidecar.judge(&execution)?;
+            executions.push(execution);
             // Where the suite takes the errno of several systems, ours is that of Unix.
             let mut strict = invocation;
             strict.env.push(("ERRNO_MODE_UNIX".to_owned(), String::new()));
@@ -136,12 +139,14 @@ pub(crate) fn testsuite(runtime: &Runtime) {
     }
     println!("{passed} of {} with {runtime:?}", modules.len());
     assert_eq!(passed, 72);
+    executions
 }
 
 #[test]
 #[ignore = "needs wasi-testsuite in NONOS_CORPUS"]
 fn wasi_testsuite() {
-    testsuite(&runtime());
+    let (compiled, interpreted) = (testsuite(&runtime()), testsuite(&interpreter()));
+    assert_eq!(compiled, interpreted, "the engines agree on gas, checkpoints and output");
 }
 
 fn unzipped(path: &Path) -> Vec<u8> {
@@ -150,9 +155,10 @@ fn unzipped(path: &Path) -> Vec<u8> {
     bytes
 }
 
-/// Runs a script twice, replays it, and gives back what it wrote.
-fn interpret(runtime: &Runtime, module: &str, args: &[&str], env: &[(&str, &str)], image: Image) -> String {
-    let loaded = load(runtime, &fs::read(corpus("runno").join(module)).unwrap()).unwrap();
+/// Runs a script twice, replays it, runs it on the other engine, and gives back what it wrote.
+fn interpret(module: &str, args: &[&str], env: &[(&str, &str)], image: Image) -> String {
+    let wasm = fs::read(corpus("runno").join(module)).unwrap();
+    let loaded = load(&runtime(), &wasm).unwrap();
     let mut invocation = invocation(b"");
     invocation.args = args.iter().map(|arg| (*arg).to_owned()).collect();
     invocation.env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -170,16 +176,14 @@ fn interpret(runtime: &Runtime, module: &str, args: &[&str], env: &[(&str, &str)
     assert!(first.status.is_success(), "{}: {stderr}", first.status);
     assert_eq!(first, run(&loaded, &invocation), "two runs are one execution");
     replay(&loaded, &invocation, &first).unwrap();
+    let interpreted = run(&load(&interpreter(), &wasm).unwrap(), &invocation);
+    assert_eq!(first, interpreted, "the engines agree");
     String::from_utf8(first.output).unwrap()
 }
 
 #[test]
 #[ignore = "needs runno/python-3.11.3 in NONOS_CORPUS"]
 fn interpreters_python() {
-    python(&runtime());
-}
-
-fn python(runtime: &Runtime) {
     let library = unzipped(&corpus("runno/python-3.11.3.tar.gz"));
     let script = "import json, sys, os, hashlib, random, time, tempfile\n\
         open('/note.txt', 'w').write('kept')\n\
@@ -188,7 +192,6 @@ fn python(runtime: &Runtime) {
             'note': open('/d/note').read(), 'sha': hashlib.sha256(b'x').hexdigest()[:8],\n\
             'time': int(time.time()), 'sum': sum(range(100000))}))\n";
     let output = interpret(
-        runtime,
         "python-3.11.3.wasm",
         &["python", "-c", script],
         &[("PYTHONHOME", "/usr/local")],
@@ -202,14 +205,10 @@ fn python(runtime: &Runtime) {
 #[test]
 #[ignore = "needs runno/php-cgi-8.2.0 in NONOS_CORPUS"]
 fn interpreters_php() {
-    php(&runtime());
-}
-
-fn php(runtime: &Runtime) {
     let script = "<?php file_put_contents('/n', 'kept'); echo json_encode(['v' => PHP_VERSION, \
         'n' => file_get_contents('/n'), 's' => scandir('/'), 'sum' => array_sum(range(1, 1000))]), \"\\n\";";
     let image = Image::from_files([("main.php", script.as_bytes())]).unwrap();
-    let output = interpret(runtime, "php-cgi-8.2.0.wasm", &["php", "-q", "/main.php"], &[], image);
+    let output = interpret("php-cgi-8.2.0.wasm", &["php", "-q", "/main.php"], &[], image);
     println!("{output}");
     assert!(
         output.contains(r#""v":"8.2.0","n":"kept","s":[".","..","main.php","n"],"sum":500500"#),
@@ -220,12 +219,8 @@ fn php(runtime: &Runtime) {
 #[test]
 #[ignore = "needs runno/ruby-3.2.0 in NONOS_CORPUS"]
 fn interpreters_ruby() {
-    ruby(&runtime());
-}
-
-fn ruby(runtime: &Runtime) {
     let script = "File.write('/n', 'kept'); puts [RUBY_VERSION, File.read('/n'), Dir.children('/').sort, (1..1000).sum].inspect";
-    let output = interpret(runtime, "ruby-3.2.0.wasm", &["ruby", "-e", script], &[], Image::default());
+    let output = interpret("ruby-3.2.0.wasm", &["ruby", "-e", script], &[], Image::default());
     println!("{output}");
     assert!(output.contains(r#"["3.2.0", "kept", ["n"], 500500]"#), "{output}");
 }
