@@ -190,19 +190,6 @@ fn open_some(session: &mut Session, guest: &mut BareGuest) {
     }
 }
 
-/// A new file, one of the image, and a directory: descriptors 5, 6 and 7.
-fn open_some(session: &mut Session, guest: &mut BareGuest) {
-    let files = Rights::FILE.bits();
-    for (path, len, flags, rights) in
-        [(0, 1, 1, files), (2, 1, 0, files), (3, 3, 2, Rights::DIRECTORY.bits())]
-    {
-        let path = (PATHS_AT + path * PATH_BYTES) as u64;
-        let inheriting = if rights == files { 0 } else { Rights::ALL.bits() };
-        let args = [3, 0, path, len, flags, rights, inheriting, 0, 256];
-        assert_eq!(session.call(HostCall::PathOpen, &args, guest), Ok(Some(0)));
-    }
-}
-
 /// Makes the calls that the bytes describe, up to the end of the bytes or of the run.
 ///
 /// # Panics
