@@ -5,6 +5,7 @@
 //! of the raw one, so that a row shows what metering costs and nothing else. Kernels are timed by
 //! processor time, instantiation on the wall clock call by call.
 
+mod interpreter;
 mod kernels;
 
 use std::collections::BTreeMap;
@@ -40,7 +41,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 const UNMEASURED: &[Unmeasured] = &[Unmeasured {
     target: "metering + depth over raw wasmtime: <= 1.35x on CPython",
-    reason: "CPython comes as a module from elsewhere, and raw wasmtime needs a WASI host for it",
+    reason: "there is no runno/python-3.11.3.wasm in a folder named by NONOS_CORPUS",
 }];
 
 pub(crate) fn compare(rounds: usize) -> Result<Report, Failure> {
@@ -69,7 +70,34 @@ pub(crate) fn compare(rounds: usize) -> Result<Report, Failure> {
     rows.extend(metering(&compiled));
     rows.extend(checkpoints(&compiled, &swept));
     rows.extend(tight_loops(&tight));
-    Ok(Report::new(rows, UNMEASURED))
+    rows.push(verification(rounds)?);
+    match interpreter::rows(rounds, &engines)? {
+        Some(python) => {
+            rows.extend(python);
+            Ok(Report::new(rows, &[]))
+        }
+        None => Ok(Report::new(rows, UNMEASURED)),
+    }
+}
+
+/// Parsing and checking a capsule of 20 MB: section digests, chunks, payload, signature.
+fn verification(rounds: usize) -> Result<Row, Failure> {
+    const MIB: usize = 20;
+    let network = NetworkId::from_name("versus");
+    let mut capsule = Capsule::pack(Manifest::new("large", "1.0.0"), Policy::default(), vec![7; MIB << 20])?;
+    capsule.sign(SignerRole::Author, &SigningKey::from_seed(&[7; 32]), &network, NOW, DAY)?;
+    let (bytes, rule) = (capsule.to_bytes(), SignaturePolicy::new(network));
+    let mut rates = Vec::new();
+    for _ in 0..rounds {
+        let (checked, seconds) = cpu_seconds(|| {
+            let parsed = Capsule::parse(&bytes)?;
+            Ok::<_, Failure>(parsed.check_signed(&rule, NOW)?)
+        });
+        checked?;
+        #[expect(clippy::cast_precision_loss, reason = "twenty")]
+        rates.push((MIB << 20) as f64 / 1e6 / seconds);
+    }
+    Ok(Row::alone("verify a capsule of 20 MiB", "MB/s CPU", Better::Higher, &rates))
 }
 
 /// Engines that differ in one setting each.

@@ -13,7 +13,7 @@ use crate::cli::{CliResult, print_json};
 /// Times a capsule on this machine, by the wall clock: parsing and verification, loading, and runs.
 /// The first loading compiles where the cache does not have the module; the second does not.
 #[derive(Debug, Args)]
-pub(super) struct Bench {
+pub(in crate::cli) struct Bench {
     /// The capsule, signed
     capsule: PathBuf,
     #[command(flatten)]

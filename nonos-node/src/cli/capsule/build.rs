@@ -15,7 +15,7 @@ use crate::cli::{CliResult, print_json};
 /// Debian the packages rustc-web, cargo-web, rust-web-src and lld. C needs clang and wasi-libc
 /// (Debian: clang, lld, wasi-libc and libclang-rt-dev-wasm32).
 #[derive(Debug, Args)]
-pub(super) struct Build {
+pub(in crate::cli) struct Build {
     /// Folder with capsule.toml
     #[arg(default_value = ".")]
     folder: PathBuf,

@@ -15,7 +15,7 @@ use crate::cli::{CliResult, print_json};
 /// to do about it; and the host calls that the module needs beyond those of the default policy.
 /// Exit status 1 if the module cannot be a capsule.
 #[derive(Debug, Args)]
-pub(super) struct Check {
+pub(in crate::cli) struct Check {
     /// The module (.wasm or .wat) or a capsule (.mod)
     file: PathBuf,
     /// Print JSON

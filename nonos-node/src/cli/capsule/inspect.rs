@@ -8,7 +8,7 @@ use crate::cli::{CliResult, print_json};
 
 /// Shows manifest, policy, needs, interface and who claims to have signed.
 #[derive(Debug, Args)]
-pub(super) struct Inspect {
+pub(in crate::cli) struct Inspect {
     /// The capsule
     capsule: PathBuf,
     /// Print JSON

@@ -12,7 +12,7 @@ use crate::cli::{CliResult, print_json};
 
 /// Writes a small capsule that turns its input into capitals, ready for `nonos capsule build`.
 #[derive(Debug, Args)]
-pub(super) struct New {
+pub(in crate::cli) struct New {
     /// Folder to make; its name becomes the capsule's
     folder: PathBuf,
     /// The language

@@ -13,7 +13,7 @@ use crate::cli::{CliResult, print_json};
 /// Packs a module into an unsigned capsule. A folder or a .tar becomes an image: files that other
 /// capsules mount.
 #[derive(Debug, Args)]
-pub(super) struct Pack {
+pub(in crate::cli) struct Pack {
     /// The module (.wasm or .wat), a folder of files, or a plain .tar
     module: PathBuf,
     /// Where to write the capsule [default: the module's name with .mod]

@@ -11,7 +11,7 @@ use crate::cli::{CliResult, print_json};
 /// Runs again what `nonos capsule run --record FILE` wrote, on either engine, and compares every
 /// checkpoint. Exit status 1 if the run diverges.
 #[derive(Debug, Args)]
-pub(super) struct Replay {
+pub(in crate::cli) struct Replay {
     /// The capsule, signed
     capsule: PathBuf,
     /// The record

@@ -14,7 +14,7 @@ use crate::cli::{CliResult, print_json};
 ///
 /// Exit status: 0 if the capsule ended by itself with code 0, 1 if it ended otherwise, 2 if it did not run.
 #[derive(Debug, Args)]
-pub(super) struct Run {
+pub(in crate::cli) struct Run {
     /// The capsule, signed
     capsule: PathBuf,
     #[command(flatten)]

@@ -24,7 +24,7 @@ enum As {
 
 /// Adds a signature of the node's author key, valid from now on.
 #[derive(Debug, Args)]
-pub(super) struct Sign {
+pub(in crate::cli) struct Sign {
     /// The capsule; replaced by its signed form
     capsule: PathBuf,
     #[command(flatten)]

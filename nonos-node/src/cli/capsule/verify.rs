@@ -8,7 +8,7 @@ use crate::cli::{CliResult, print_json};
 
 /// Checks everything a node checks before it stores or runs a capsule.
 #[derive(Debug, Args)]
-pub(super) struct Verify {
+pub(in crate::cli) struct Verify {
     /// The capsule
     capsule: PathBuf,
     #[command(flatten)]
