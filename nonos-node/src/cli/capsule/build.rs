@@ -119,6 +119,8 @@ impl Build {
             // Debian ships no compiled standard library for this target, and building it takes this.
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort")
+            // Its compiler looks for a linker of a name that its package of lld does not have.
+            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-ld")
             .env("CARGO_TARGET_DIR", absolute(&target_dir)?)
             .env_remove("RUSTUP_TOOLCHAIN")
             .env_remove("CARGO");
