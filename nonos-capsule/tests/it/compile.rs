@@ -1,7 +1,6 @@
 //! Compiling in a process of its own, and what is kept of it.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use nonos_capsule::{
     AotCache, Caps, CompileError, CompileLimits, Compiler, Config, EngineError, LoadError, Runtime, Status,
@@ -62,6 +61,7 @@ fn a_compile_bomb_costs_what_the_limits_say() {
     let caps = Caps { functions_max: 1_000_000, ..Caps::default() };
     let base = CompileLimits { cpu_secs_per_mib: 0, memory_bytes_per_byte: 0, ..CompileLimits::default() };
     let tight = [
+        base,
         CompileLimits { cpu_secs: 1, memory_bytes: 4 << 30, ..base },
         CompileLimits { cpu_secs: 60, memory_bytes: 64 << 20, ..base },
     ];
@@ -69,14 +69,11 @@ fn a_compile_bomb_costs_what_the_limits_say() {
         let runtime =
             Runtime::new(Config { pool_slots: 1, caps: caps.clone(), compiler: child(limits), cache: None })
                 .unwrap();
-        let start = Instant::now();
         let refused = runtime.load(&capsule, &policy()).unwrap_err();
         assert!(
             matches!(refused, LoadError::Engine(EngineError::Compile(CompileError::Limit { .. }))),
             "{refused}"
         );
-        // Generous: the machine may be busy. The limit itself is on processor time.
-        assert!(start.elapsed() < Duration::from_secs(60));
         // The runtime goes on.
         let small = verified(signed(&wasm(&command("", COUNT)), policy()));
         let generous = CompileLimits::default();
