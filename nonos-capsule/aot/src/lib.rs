@@ -88,8 +88,9 @@ impl Artifact {
         // SAFETY: `deserialize` wants bytes that `Engine::precompile_module` or
         // `Module::serialize` returned, unaltered. An `Artifact` is made in two places:
         // `compile` takes them from `precompile_module`, and `open` takes what `seal` wrote over
-        // such bytes under a secret key. A version or configuration other than the engine's is
-        // refused by wasmtime itself.
+        // such bytes under a secret key. wasmtime itself refuses another version, target or
+        // layout of memory; settings that change results only, such as canonical NaNs, are the
+        // caller's to bind into the context, by `compatibility`.
         unsafe {
             Module::deserialize(engine, self.code())
         }
@@ -199,6 +200,5 @@ mod tests {
         let plain = Engine::default();
         assert_eq!(compatibility(&plain), compatibility(&Engine::default()));
         assert_ne!(compatibility(&plain), compatibility(&canonical));
-        assert!(compile(&canonical).load(&plain).is_err());
     }
 }
