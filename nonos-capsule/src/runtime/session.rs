@@ -1,15 +1,16 @@
 use core::fmt;
 use core::time::Duration;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use nonos_identity::{Digest, WideDigest};
 
 use super::Aborted;
 use super::engine::{End, Guest, Stop};
+use super::guest::{BadPointer, GuestMemory};
 use super::wasi::{self, Fault, World};
 use crate::capsule::CapsuleId;
-use crate::checkpoint::{self, Chain, Moment};
+use crate::checkpoint::{self, Chain, MemoryTree, Moment};
 use crate::domains::{HOST_LOG, RANDOM};
 use crate::execution::{Execution, Invocation, Preopen, Status, TrapCode};
 use crate::fs::Image;
@@ -22,6 +23,12 @@ const SLICE_GAS: u64 = 50_000_000;
 
 /// Gas per byte that a host call moves.
 pub(super) const GAS_PER_BYTE: u64 = 1;
+
+/// Gas of a call into a library: two calls of the host.
+const LIBRARY_CALL_GAS: i64 = 200;
+
+/// Most bytes that are in the host's hands on their way from one memory to another.
+const COPY_BYTES: u32 = 1 << 16;
 
 /// The mesh as far as one run has used it.
 pub(super) struct Mesh {
@@ -70,9 +77,21 @@ impl Random {
     }
 }
 
+/// The instances of a run in their order, the capsule's own first: for each the instances of its
+/// libraries, in the order of their names.
+pub(crate) type Instances = Arc<[Vec<usize>]>;
+
+/// The instances of a run without libraries.
+pub(super) fn alone() -> Instances {
+    Arc::new([Vec::new()])
+}
+
 /// The host's side of one run: meter, checkpoints, host calls, limits.
 pub struct Session {
     capsule_id: CapsuleId,
+    instances: Instances,
+    /// The instance that runs.
+    active: usize,
     entry: String,
     pub(super) policy: Policy,
     pub(super) invocation: Invocation,
@@ -80,6 +99,8 @@ pub struct Session {
     pub(super) world: World,
     pub(super) random: Random,
     chain: Chain,
+    /// One for each instance.
+    memories: Vec<MemoryTree>,
     next_checkpoint: u64,
     /// Gas handed out so far; what is used is this less what is left in the guest.
     granted: u64,
@@ -95,7 +116,7 @@ pub struct Session {
 
 impl Session {
     pub(super) fn new(
-        capsule_id: CapsuleId,
+        (capsule_id, instances): (CapsuleId, Instances),
         entry: String,
         policy: Policy,
         mounts: &[Preopen],
@@ -106,6 +127,9 @@ impl Session {
         let genesis = checkpoint::genesis(&capsule_id, &policy, &invocation.nonce, &input_digest);
         Self {
             capsule_id,
+            memories: instances.iter().map(|_| MemoryTree::default()).collect(),
+            instances,
+            active: 0,
             entry,
             input_digest,
             world: World::new(&policy, mounts, &invocation),
@@ -131,13 +155,13 @@ impl Session {
         &self.entry
     }
 
-    /// Most pages of 64 KiB that memory may have; a request beyond yields -1.
+    /// Most pages of 64 KiB that all memories may have; a request beyond yields -1.
     #[must_use]
     pub const fn memory_pages_max(&self) -> u32 {
         self.policy.memory_pages_max
     }
 
-    /// Most entries over all tables.
+    /// Most entries over all tables of all instances.
     #[must_use]
     pub const fn table_elems_max(&self) -> u32 {
         self.policy.table_elems_max
@@ -148,6 +172,34 @@ impl Session {
         guest.set_depth(i32::try_from(self.policy.stack_depth_max).unwrap_or(i32::MAX));
         self.next_checkpoint = self.interval(guest);
         self.grant(guest);
+    }
+
+    /// The instance that runs calls into another: what is left of gas and stack goes with it.
+    /// `slots` are those of the frame between the two.
+    ///
+    /// # Errors
+    /// [`Stop`] if the stack is at its end.
+    pub fn enter(&mut self, instance: usize, slots: u32, guest: &mut dyn Guest) -> Result<(), Stop> {
+        let gas = guest.gas().saturating_sub(LIBRARY_CALL_GAS);
+        let depth = guest.depth().saturating_sub_unsigned(slots);
+        self.pass(instance, gas, depth, guest);
+        if depth < 0 {
+            return Err(self.stop(Ok(Status::Trap(TrapCode::StackLimit))));
+        }
+        Ok(())
+    }
+
+    /// The call returns to the instance that made it.
+    pub fn leave(&mut self, instance: usize, slots: u32, guest: &mut dyn Guest) {
+        let (gas, depth) = (guest.gas(), guest.depth().saturating_add_unsigned(slots));
+        self.pass(instance, gas, depth, guest);
+    }
+
+    fn pass(&mut self, instance: usize, gas: i64, depth: i32, guest: &mut dyn Guest) {
+        self.active = instance;
+        guest.select(instance);
+        guest.set_gas(gas);
+        guest.set_depth(depth);
     }
 
     /// The import `nonos.tick`: the slice is overdrawn.
@@ -311,22 +363,83 @@ impl Session {
 
     /// Gas until the next checkpoint. Memory and files both make it longer.
     fn interval(&self, guest: &mut dyn Guest) -> u64 {
-        self.policy.checkpoint_interval(pages(guest).saturating_add(self.world.files.footprint_pages()))
+        let pages = self.pages(guest);
+        self.policy.checkpoint_interval(pages.saturating_add(self.world.files.footprint_pages()))
     }
 
     pub(super) fn checkpoint(&mut self, guest: &mut dyn Guest, is_last: bool) {
-        let mut globals = Vec::new();
-        guest.globals(&mut globals);
+        let pages = self.pages(guest);
+        self.peak_pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let depth = guest.depth();
-        self.peak_pages = u32::try_from(pages(guest)).unwrap_or(u32::MAX);
+        let (mut globals, mut memories) = (Vec::new(), Vec::new());
+        for (instance, tree) in self.memories.iter_mut().enumerate() {
+            guest.select(instance);
+            guest.globals(&mut globals);
+            memories.push(tree.root(guest.memory(), is_last));
+        }
+        guest.select(self.active);
         let moment = Moment {
             gas_used: self.gas_used,
+            pages,
+            memories: &memories,
             globals: &globals,
             depth,
             host_log: self.host_log,
             files: self.world.files.root(),
         };
-        self.chain.push(guest.memory(), &moment, is_last);
+        self.chain.push(&moment);
+    }
+
+    /// Pages of 64 KiB of all memories.
+    pub(super) fn pages(&self, guest: &mut dyn Guest) -> u64 {
+        let mut bytes: u64 = 0;
+        for instance in 0..self.instances.len() {
+            bytes = bytes.saturating_add(self.within(instance, guest, |memory| memory.0.len() as u64));
+        }
+        bytes / checkpoint::WASM_PAGE_BYTES as u64
+    }
+
+    /// The instance of a library by its number among those of the instance that runs.
+    pub(super) fn library(&self, number: u32) -> Option<usize> {
+        self.instances.get(self.active)?.get(number as usize).copied()
+    }
+
+    pub(super) const fn active(&self) -> usize {
+        self.active
+    }
+
+    /// Copies between two memories, instance and address each: all of it or nothing.
+    pub(super) fn copy(
+        &self,
+        (from, source): (usize, u32),
+        (to, target): (usize, u32),
+        len: u32,
+        guest: &mut dyn Guest,
+    ) -> Result<(), BadPointer> {
+        self.within(from, guest, |memory| memory.slice(source, len).map(|_| ()))?;
+        self.within(to, guest, |memory| memory.slice(target, len).map(|_| ()))?;
+        let mut copied = 0;
+        while copied < len {
+            let size = (len - copied).min(COPY_BYTES);
+            let bytes =
+                self.within(from, guest, |memory| memory.slice(source + copied, size).map(<[u8]>::to_vec))?;
+            self.within(to, guest, |memory| memory.write(target + copied, &bytes))?;
+            copied += size;
+        }
+        Ok(())
+    }
+
+    /// Acts on the memory of any instance.
+    fn within<R>(
+        &self,
+        instance: usize,
+        guest: &mut dyn Guest,
+        act: impl FnOnce(&mut GuestMemory<'_>) -> R,
+    ) -> R {
+        guest.select(instance);
+        let result = act(&mut GuestMemory(guest.memory()));
+        guest.select(self.active);
+        result
     }
 }
 
@@ -338,10 +451,6 @@ impl fmt::Debug for Session {
             .field("ending", &self.ending)
             .finish_non_exhaustive()
     }
-}
-
-fn pages(guest: &mut dyn Guest) -> u64 {
-    (guest.memory().len() / checkpoint::WASM_PAGE_BYTES) as u64
 }
 
 #[expect(

@@ -56,7 +56,7 @@ pub(crate) fn runtime() -> Runtime {
 }
 
 pub(crate) fn runtime_with(caps: &Caps) -> Runtime {
-    Runtime::new(Config { pool_slots: 2, caps: caps.clone() }).unwrap()
+    Runtime::new(Config { pool_slots: 2, caps: caps.clone(), ..Config::default() }).unwrap()
 }
 
 /// A runtime on the second engine.
