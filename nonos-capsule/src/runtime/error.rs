@@ -2,7 +2,6 @@
 
 use super::engine::EngineError;
 use crate::fs::ImageError;
-use crate::interface::Function;
 use crate::manifest::Kind;
 use crate::policy::PolicyError;
 use crate::profile::ProfileError;
@@ -94,7 +93,7 @@ pub enum LoadError {
     },
     /// The library exports the function with another type, or one that is not of numbers only. The
     /// fault of the author of the module, not of the library. Types are in the letters of
-    /// [`Function`].
+    /// [`Function`](crate::Function).
     #[error("function {function} of library {library} is imported as {import} and exported as {export}")]
     LibrarySignature {
         /// The name that the module gives the library.

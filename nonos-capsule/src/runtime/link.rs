@@ -4,7 +4,7 @@
 //! module of ours for each instance that imports: it tells the host, which moves gas and stack
 //! slots to the callee, calls, and tells the host again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use wasm_encoder::{
@@ -137,22 +137,29 @@ fn visit<'a>(
 /// policy.
 fn check(nodes: &[Node<'_>], modules: &[Metered], policy: &Policy) -> Result<(), LoadError> {
     let outlines: Vec<Outline> = modules.iter().map(|module| module.facts.outline()).collect();
+    let exports: Vec<Exports<'_>> = outlines
+        .iter()
+        .map(|outline| outline.exports.iter().map(|export| (&*export.name, &*export.signature)).collect())
+        .collect();
     let mut sum = Outline::default();
     for (node, outline) in nodes.iter().zip(&outlines) {
         let pages = sum.memory_pages_min.unwrap_or(0).saturating_add(outline.memory_pages_min.unwrap_or(0));
         sum.memory_pages_min = Some(pages);
         sum.table_elems = sum.table_elems.saturating_add(outline.table_elems);
-        check_imports(node, outline, &outlines).map_err(|error| node.blame(error))?;
+        check_imports(node, outline, &exports).map_err(|error| node.blame(error))?;
     }
     check_declared(&sum, policy)
 }
 
-fn check_imports(node: &Node<'_>, outline: &Outline, outlines: &[Outline]) -> Result<(), LoadError> {
+/// Exported functions: names and types.
+type Exports<'a> = BTreeMap<&'a str, &'a str>;
+
+fn check_imports(node: &Node<'_>, outline: &Outline, exports: &[Exports<'_>]) -> Result<(), LoadError> {
     let mut slots: u32 = 0;
     for import in &outline.imports {
         let interface::Function { module, name, signature } = import;
         let library = node.libraries.iter().find(|(library, _)| library == module);
-        let Some(exports) = library.and_then(|(_, place)| outlines.get(*place)).map(|it| &it.exports) else {
+        let Some(exports) = library.and_then(|(_, place)| exports.get(*place)) else {
             let call = host_call(import);
             if node.name.is_some() && !matches!(call, Ok(HostCall::LibraryRead | HostCall::LibraryWrite)) {
                 return Err(LoadError::LibraryImport { module: module.clone(), name: name.clone() });
@@ -161,12 +168,12 @@ fn check_imports(node: &Node<'_>, outline: &Outline, outlines: &[Outline]) -> Re
             continue;
         };
         let (library, function) = (module.clone(), name.clone());
-        let Some(export) = exports.iter().find(|export| export.name == *name) else {
+        let Some(export) = exports.get(&**name) else {
             return Err(LoadError::LibraryFunction { library, function });
         };
-        let types = shim_type(signature).filter(|_| export.signature == *signature);
+        let types = shim_type(signature).filter(|_| export == signature);
         let Some((params, results)) = types else {
-            let (import, export) = (signature.clone(), export.signature.clone());
+            let (import, export) = (signature.clone(), (*export).to_owned());
             return Err(LoadError::LibrarySignature { library, function, import, export });
         };
         slots = slots.saturating_add(shim_slots(&params, &results));

@@ -1,13 +1,12 @@
 use core::fmt;
 use core::time::Duration;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use nonos_identity::{Digest, WideDigest};
 
 use super::Aborted;
 use super::engine::{End, Guest, Stop};
-use super::guest::{BadPointer, GuestMemory};
 use super::wasi::{self, Fault, World};
 use crate::capsule::CapsuleId;
 use crate::checkpoint::{self, Chain, MemoryTree, Moment};
@@ -18,17 +17,15 @@ use crate::host_call::{HostCall, HostCallSet};
 use crate::mesh_port::{Inbound, MeshPort};
 use crate::policy::Policy;
 
+mod instances;
+
+pub(super) use self::instances::{Instances, alone};
+
 /// Gas between two looks at the wall clock: some milliseconds.
 const SLICE_GAS: u64 = 50_000_000;
 
 /// Gas per byte that a host call moves.
 pub(super) const GAS_PER_BYTE: u64 = 1;
-
-/// Gas of a call into a library: two calls of the host.
-const LIBRARY_CALL_GAS: i64 = 200;
-
-/// Most bytes that are in the host's hands on their way from one memory to another.
-const COPY_BYTES: u32 = 1 << 16;
 
 /// The mesh as far as one run has used it.
 pub(super) struct Mesh {
@@ -75,15 +72,6 @@ impl Random {
         });
         stream.fill(bytes);
     }
-}
-
-/// The instances of a run in their order, the capsule's own first: for each the instances of its
-/// libraries, in the order of their names.
-pub(crate) type Instances = Arc<[Vec<usize>]>;
-
-/// The instances of a run without libraries.
-pub(super) fn alone() -> Instances {
-    Arc::new([Vec::new()])
 }
 
 /// The host's side of one run: meter, checkpoints, host calls, limits.
@@ -172,34 +160,6 @@ impl Session {
         guest.set_depth(i32::try_from(self.policy.stack_depth_max).unwrap_or(i32::MAX));
         self.next_checkpoint = self.interval(guest);
         self.grant(guest);
-    }
-
-    /// The instance that runs calls into another: what is left of gas and stack goes with it.
-    /// `slots` are those of the frame between the two.
-    ///
-    /// # Errors
-    /// [`Stop`] if the stack is at its end.
-    pub fn enter(&mut self, instance: usize, slots: u32, guest: &mut dyn Guest) -> Result<(), Stop> {
-        let gas = guest.gas().saturating_sub(LIBRARY_CALL_GAS);
-        let depth = guest.depth().saturating_sub_unsigned(slots);
-        self.pass(instance, gas, depth, guest);
-        if depth < 0 {
-            return Err(self.stop(Ok(Status::Trap(TrapCode::StackLimit))));
-        }
-        Ok(())
-    }
-
-    /// The call returns to the instance that made it.
-    pub fn leave(&mut self, instance: usize, slots: u32, guest: &mut dyn Guest) {
-        let (gas, depth) = (guest.gas(), guest.depth().saturating_add_unsigned(slots));
-        self.pass(instance, gas, depth, guest);
-    }
-
-    fn pass(&mut self, instance: usize, gas: i64, depth: i32, guest: &mut dyn Guest) {
-        self.active = instance;
-        guest.select(instance);
-        guest.set_gas(gas);
-        guest.set_depth(depth);
     }
 
     /// The import `nonos.tick`: the slice is overdrawn.
@@ -388,58 +348,6 @@ impl Session {
             files: self.world.files.root(),
         };
         self.chain.push(&moment);
-    }
-
-    /// Pages of 64 KiB of all memories.
-    pub(super) fn pages(&self, guest: &mut dyn Guest) -> u64 {
-        let mut bytes: u64 = 0;
-        for instance in 0..self.instances.len() {
-            bytes = bytes.saturating_add(self.within(instance, guest, |memory| memory.0.len() as u64));
-        }
-        bytes / checkpoint::WASM_PAGE_BYTES as u64
-    }
-
-    /// The instance of a library by its number among those of the instance that runs.
-    pub(super) fn library(&self, number: u32) -> Option<usize> {
-        self.instances.get(self.active)?.get(number as usize).copied()
-    }
-
-    pub(super) const fn active(&self) -> usize {
-        self.active
-    }
-
-    /// Copies between two memories, instance and address each: all of it or nothing.
-    pub(super) fn copy(
-        &self,
-        (from, source): (usize, u32),
-        (to, target): (usize, u32),
-        len: u32,
-        guest: &mut dyn Guest,
-    ) -> Result<(), BadPointer> {
-        self.within(from, guest, |memory| memory.slice(source, len).map(|_| ()))?;
-        self.within(to, guest, |memory| memory.slice(target, len).map(|_| ()))?;
-        let mut copied = 0;
-        while copied < len {
-            let size = (len - copied).min(COPY_BYTES);
-            let bytes =
-                self.within(from, guest, |memory| memory.slice(source + copied, size).map(<[u8]>::to_vec))?;
-            self.within(to, guest, |memory| memory.write(target + copied, &bytes))?;
-            copied += size;
-        }
-        Ok(())
-    }
-
-    /// Acts on the memory of any instance.
-    fn within<R>(
-        &self,
-        instance: usize,
-        guest: &mut dyn Guest,
-        act: impl FnOnce(&mut GuestMemory<'_>) -> R,
-    ) -> R {
-        guest.select(instance);
-        let result = act(&mut GuestMemory(guest.memory()));
-        guest.select(self.active);
-        result
     }
 }
 

@@ -124,9 +124,9 @@ pub(super) fn with_session<R>(
     result
 }
 
-struct StoreGuest<'a> {
-    store: StoreContextMut<'a, Instance>,
-    exports: &'a Exports,
+pub(super) struct StoreGuest<'a> {
+    pub(super) store: StoreContextMut<'a, Run>,
+    pub(super) exports: &'a mut Exports,
 }
 
 impl Guest for StoreGuest<'_> {

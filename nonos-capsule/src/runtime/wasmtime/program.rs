@@ -43,7 +43,7 @@ impl Compiled {
 
     fn start(&self, session: Box<Session>) -> (Store<Run>, wasmtime::Result<()>) {
         let attempt = |pre: &InstancePre<Run>, session| {
-            let mut store = self::store(pre.module().engine(), session);
+            let mut store = new_store(pre.module().engine(), session);
             let instance = pre.instantiate(&mut store);
             (store, instance)
         };
@@ -51,13 +51,13 @@ impl Compiled {
         let first = self.pooled.as_ref().map_or_else(|| self.fresh(), Ok);
         let (mut store, mut instance) = match first {
             Ok(pre) => attempt(pre, session),
-            Err(error) => return (self::store(&self.fallback.host.engine, session), Err(error)),
+            Err(error) => return (new_store(&self.fallback.host.engine, session), Err(error)),
         };
         if instance.as_ref().is_err_and(|error| error.is::<PoolConcurrencyLimitError>()) {
             let Some(session) = store.data_mut().session.take() else { return (store, Ok(())) };
             (store, instance) = match self.fresh() {
                 Ok(fresh) => attempt(fresh, session),
-                Err(error) => return (self::store(&self.fallback.host.engine, session), Err(error)),
+                Err(error) => return (new_store(&self.fallback.host.engine, session), Err(error)),
             };
         }
         let result = instance.and_then(|instance| enter(&mut store, &[(instance, &self.globals)]));
@@ -119,13 +119,13 @@ impl Linked {
 
 impl Program for Linked {
     fn run(&self, session: Box<Session>) -> Box<Session> {
-        let mut store = store(&self.host.engine, session);
+        let mut store = new_store(&self.host.engine, session);
         let result = self.start(&mut store);
         finish(store, result)
     }
 }
 
-fn store(engine: &wasmtime::Engine, session: Box<Session>) -> Store<Run> {
+fn new_store(engine: &wasmtime::Engine, session: Box<Session>) -> Store<Run> {
     let mut store = Store::new(engine, Run::new(session));
     store.limiter(|run| run);
     store
