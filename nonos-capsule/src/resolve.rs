@@ -15,7 +15,7 @@ use crate::store::{CapsuleStore, StoreError};
 #[derive(Clone)]
 pub struct Resolved {
     capsule: Verified<Capsule>,
-    dependencies: Vec<(Dependency, Arc<Resolved>)>,
+    dependencies: Vec<(Dependency, Arc<Self>)>,
 }
 
 /// Why a capsule's needs were not met.

@@ -68,7 +68,7 @@ pub enum LoadError {
         /// The name that the capsule which needs it gives it.
         name: String,
         /// What is wrong with it.
-        error: Box<LoadError>,
+        error: Box<Self>,
     },
     /// A library imports a function of the host or of nobody. The fault of the library's author.
     #[error(

@@ -232,7 +232,7 @@ impl Shims {
             functions.function(1 + position);
             exports.export(&position.to_string(), ExportKind::Func, 2 + count + position);
             let (from, to) = (i32::try_from(place).ok()?, i32::try_from(callee).ok()?);
-            let operands = [from, to, slots.cast_signed()].map(|operand| Instruction::I32Const(operand));
+            let operands = [from, to, slots.cast_signed()].map(Instruction::I32Const);
             let mut body = Function::new([]);
             operands.iter().for_each(|operand| {
                 body.instruction(operand);

@@ -147,7 +147,7 @@ fn constant(ty: ValType, seed: u32) -> Option<Instruction<'static>> {
         ValType::I64 => Instruction::I64Const(i64::from(seed).wrapping_mul(0x1234_5678_9abc_def1)),
         ValType::F32 => Instruction::F32Const((f32::from(u8::try_from(seed).ok()?) / 3.0).into()),
         ValType::F64 => Instruction::F64Const((f64::from(seed) / 3.0).into()),
-        ValType::V128 => Instruction::V128Const(i128::from(seed) * 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f),
+        ValType::V128 => Instruction::V128Const(i128::from(seed) * 0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f),
         ValType::Ref(_) => return None,
     })
 }
