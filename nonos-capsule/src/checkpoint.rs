@@ -8,8 +8,10 @@
 //! ```
 //! `H` is SHA3-512 over length-prefixed fields under a domain. Memory is committed in logical
 //! pages of 4 KiB whatever the machine's are: a leaf is the keyed BLAKE3 of the page, sixteen of
-//! them hash to the node of a 64 KiB page, and the root is the hash over the nodes. Locals and
-//! operands are not committed; between two checkpoints determinism implies them.
+//! them hash to the node of a 64 KiB page, and the root is the hash over the nodes. A run with
+//! libraries has several memories: their pages are counted together, the memory root is the hash
+//! over their roots in the order of the instances, and globals follow one another in that order.
+//! Locals and operands are not committed; between two checkpoints determinism implies them.
 
 use std::sync::LazyLock;
 
@@ -31,9 +33,13 @@ const LEAVES_PER_NODE: usize = WASM_PAGE_BYTES / PAGE_BYTES;
 
 type Leaf = [u8; 32];
 
-/// State of a guest at a checkpoint, beside its memory.
+/// State of a run at a checkpoint.
 pub(crate) struct Moment<'a> {
     pub(crate) gas_used: u64,
+    /// Pages of 64 KiB of all memories.
+    pub(crate) pages: u64,
+    /// The root of each memory, in the order of the instances.
+    pub(crate) memories: &'a [WideDigest],
     pub(crate) globals: &'a [u8],
     pub(crate) depth: i32,
     pub(crate) host_log: Digest,
@@ -41,9 +47,14 @@ pub(crate) struct Moment<'a> {
     pub(crate) files: Option<fs::Leaf>,
 }
 
-/// The chain so far, and what it needs to hash only the pages that changed.
+/// The chain so far.
 pub(crate) struct Chain {
     links: Vec<WideDigest>,
+}
+
+/// What the root of a memory takes to hash only the pages that changed.
+#[derive(Default)]
+pub(crate) struct MemoryTree {
     /// The memory as of the last checkpoint.
     shadow: Vec<u8>,
     leaves: Vec<Leaf>,
@@ -68,22 +79,19 @@ struct Untouched {
 
 impl Chain {
     pub(crate) fn new(genesis: WideDigest) -> Self {
-        Self { links: vec![genesis], shadow: Vec::new(), leaves: Vec::new(), nodes: Vec::new() }
+        Self { links: vec![genesis] }
     }
 
-    /// After the last push the chain keeps no copy of the memory to compare with.
-    pub(crate) fn push(&mut self, memory: &[u8], moment: &Moment<'_>, is_last: bool) {
-        let root = self.memory_root(memory, is_last);
+    pub(crate) fn push(&mut self, moment: &Moment<'_>) {
         let last = self.links.last().map_or(&[][..], |link| link.as_bytes());
-        let pages = (memory.len() / WASM_PAGE_BYTES) as u64;
         let link = WideDigest::of(
             CHECKPOINT,
             &[
                 last,
                 &(self.links.len() as u64).to_le_bytes(),
                 &moment.gas_used.to_le_bytes(),
-                &pages.to_le_bytes(),
-                root.as_bytes(),
+                &moment.pages.to_le_bytes(),
+                memory_root(moment.memories).as_bytes(),
                 WideDigest::of(GLOBALS, &[moment.globals]).as_bytes(),
                 &moment.depth.to_le_bytes(),
                 moment.host_log.as_bytes(),
@@ -96,8 +104,22 @@ impl Chain {
     pub(crate) fn into_links(self) -> Vec<WideDigest> {
         self.links
     }
+}
 
-    fn memory_root(&mut self, memory: &[u8], is_last: bool) -> WideDigest {
+/// The root of one memory is that of the run.
+fn memory_root(roots: &[WideDigest]) -> WideDigest {
+    match roots {
+        [root] => *root,
+        roots => {
+            let roots = roots.iter().map(|root| &root.as_bytes()[..]);
+            WideDigest::of(MEMORY, &core::iter::once(&b"memories"[..]).chain(roots).collect::<Vec<_>>())
+        }
+    }
+}
+
+impl MemoryTree {
+    /// The root now. After the last one there is no copy of the memory to compare with.
+    pub(crate) fn root(&mut self, memory: &[u8], is_last: bool) -> WideDigest {
         let untouched = &*UNTOUCHED;
         if !is_last {
             self.shadow.resize(memory.len(), 0);
@@ -179,42 +201,75 @@ impl Execution {
 mod tests {
     use super::*;
 
-    fn root(chain: &mut Chain, memory: &[u8]) -> WideDigest {
-        chain.memory_root(memory, false)
+    fn root(tree: &mut MemoryTree, memory: &[u8]) -> WideDigest {
+        tree.root(memory, false)
     }
 
-    fn fresh() -> Chain {
-        Chain::new(WideDigest::of_bytes(&[]))
+    fn fresh() -> MemoryTree {
+        MemoryTree::default()
     }
 
     #[test]
     fn incremental_roots_equal_fresh_ones() {
-        let mut chain = fresh();
+        let mut tree = fresh();
         let mut memory = vec![0; 2 * WASM_PAGE_BYTES];
         for (place, len) in [(0, 2), (70_000, 2), (131_071, 2), (131_072, 3), (5, 3)] {
             memory.resize(len * WASM_PAGE_BYTES, 0);
             memory[place] ^= 1;
-            assert_eq!(root(&mut chain, &memory), root(&mut fresh(), &memory), "byte {place}");
+            assert_eq!(root(&mut tree, &memory), root(&mut fresh(), &memory), "byte {place}");
         }
         // A byte that went back is seen as well, and the last checkpoint is as any other.
         memory[5] ^= 1;
         memory.resize(4 * WASM_PAGE_BYTES, 0);
         memory[3 * WASM_PAGE_BYTES] = 1;
-        let last = chain.memory_root(&memory, true);
+        let last = tree.root(&memory, true);
         assert_eq!(last, root(&mut fresh(), &memory));
-        assert_eq!(last, fresh().memory_root(&memory, true));
+        assert_eq!(last, fresh().root(&memory, true));
     }
 
     #[test]
     fn a_link_commits_to_the_files() {
-        let link = |files| {
-            let mut chain = fresh();
-            let host_log = Digest::of_bytes(&[]);
-            chain.push(&[], &Moment { gas_used: 1, globals: &[], depth: 0, host_log, files }, false);
-            *chain.into_links().last().unwrap()
-        };
+        let link = |files| link(&[fresh().root(&[], true)], files);
         assert_ne!(link(None), link(Some([0; 32])));
         assert_ne!(link(Some([1; 32])), link(Some([0; 32])));
+    }
+
+    #[test]
+    fn a_link_commits_to_every_memory() {
+        let tree = |byte| fresh().root(&vec![byte; WASM_PAGE_BYTES], true);
+        let (a, b) = (tree(1), tree(2));
+        let links = [&[a][..], &[b], &[a, b], &[b, a], &[a, a], &[]].map(|memories| link(memories, None));
+        for (position, one) in links.iter().enumerate() {
+            assert!(!links[..position].contains(one));
+        }
+    }
+
+    /// A run without libraries hashes the root of its memory, not a hash over it.
+    #[test]
+    fn the_root_of_one_memory_enters_as_it_is() {
+        let root = fresh().root(&vec![1; WASM_PAGE_BYTES], true);
+        let (first, globals) = (WideDigest::of_bytes(&[]), WideDigest::of(GLOBALS, &[&[]]));
+        let (one, host_log) = (1u64.to_le_bytes(), Digest::of_bytes(&[]));
+        let fields: [&[u8]; 9] = [
+            first.as_bytes(),
+            &one,
+            &one,
+            &one,
+            root.as_bytes(),
+            globals.as_bytes(),
+            &[0; 4],
+            host_log.as_bytes(),
+            &[],
+        ];
+        assert_eq!(link(&[root], None), WideDigest::of(CHECKPOINT, &fields));
+    }
+
+    fn link(memories: &[WideDigest], files: Option<fs::Leaf>) -> WideDigest {
+        let mut chain = Chain::new(WideDigest::of_bytes(&[]));
+        let host_log = Digest::of_bytes(&[]);
+        let moment = Moment { gas_used: 1, pages: 1, memories, globals: &[], depth: 0, host_log, files };
+        chain.push(&moment);
+        *chain.into_links().last().unwrap()
     }
 
     #[test]

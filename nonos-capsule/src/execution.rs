@@ -12,7 +12,7 @@ use crate::fs::{Image, MAX_PATH_BYTES};
 use crate::host_call::{HostCall, HostCallSet};
 use crate::mesh_port::Inbound;
 use crate::policy::Policy;
-use crate::runtime::RunError;
+use crate::runtime::error::RunError;
 
 /// Everything that enters a run from outside. The same invocation of the same capsule under
 /// the same policy gives the same [`Execution`], on every machine.

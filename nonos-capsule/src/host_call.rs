@@ -102,6 +102,8 @@ host_calls! {
     49 MeshReceive "mesh_receive" "iii" 2_000,
     50 Checkpoint "checkpoint" "" 100_000,
     51 GasLeft "gas_left" "i" 200,
+    52 LibraryRead "library_read" "iiii" 400,
+    53 LibraryWrite "library_write" "iiii" 400,
 }
 
 impl HostCall {
@@ -120,7 +122,9 @@ impl HostCall {
             | Self::MeshSend
             | Self::MeshReceive
             | Self::Checkpoint
-            | Self::GasLeft => Self::NONOS_MODULE,
+            | Self::GasLeft
+            | Self::LibraryRead
+            | Self::LibraryWrite => Self::NONOS_MODULE,
             _ => Self::WASI_MODULE,
         }
     }
@@ -175,8 +179,8 @@ impl HostCallSet {
     /// Every call there is.
     pub const ALL: Self = Self(Self::of(HostCall::ALL).0);
 
-    /// What an ordinary command needs: arguments, environment, logical clock, seeded random
-    /// and the standard streams. No call of it reaches outside the invocation.
+    /// What an ordinary command needs: arguments, environment, logical clock, seeded random,
+    /// the standard streams and the memory of its libraries. No call of it reaches outside the invocation.
     pub const COMMAND: Self = Self::of(&[
         HostCall::ArgsGet,
         HostCall::ArgsSizesGet,
@@ -202,6 +206,8 @@ impl HostCallSet {
         HostCall::Ed25519Verify,
         HostCall::Checkpoint,
         HostCall::GasLeft,
+        HostCall::LibraryRead,
+        HostCall::LibraryWrite,
     ]);
 
     /// [`Self::COMMAND`] and everything on files and directories. They too reach nothing but the
@@ -345,12 +351,12 @@ mod tests {
             assert_eq!(HostCall::from_number(*call as u8), Some(*call));
             assert_eq!(call.name().parse(), Ok(*call));
         }
-        assert_eq!(HostCall::from_number(52), None);
+        assert_eq!(HostCall::from_number(54), None);
     }
 
     #[test]
     fn an_unknown_bit_does_not_decode() {
-        let bytes = minicbor::to_vec(1u64 << 52).unwrap();
+        let bytes = minicbor::to_vec(1u64 << 54).unwrap();
         assert!(minicbor::decode::<HostCallSet>(&bytes).is_err());
         let bytes = minicbor::to_vec(HostCallSet::COMMAND).unwrap();
         assert_eq!(minicbor::decode::<HostCallSet>(&bytes).unwrap(), HostCallSet::COMMAND);

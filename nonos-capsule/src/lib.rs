@@ -51,11 +51,12 @@ pub use crate::profile::{Caps, ProfileError};
 pub use crate::resolve::{ResolveError, Resolved};
 pub use crate::runtime::cache::{AotCache, ModuleKey};
 pub use crate::runtime::compile::{CompileError, CompileLimits, Compiler, compile_worker};
-pub use crate::runtime::engine::{End, Engine, EngineError, Guest, Prepared, Program, Stop};
+pub use crate::runtime::engine::{End, Engine, EngineError, Guest, Part, Prepared, Program, Stop};
+pub use crate::runtime::error::{Aborted, LoadError, ReplayError, RunError};
 pub use crate::runtime::session::Session;
 #[cfg(feature = "wasmi")]
 pub use crate::runtime::wasmi::WasmiEngine;
-pub use crate::runtime::{Aborted, Config, LoadError, Loaded, ReplayError, RunError, Runtime, replay};
+pub use crate::runtime::{Config, Loaded, Runtime, replay};
 pub use crate::signature::{
     AssembleError, CheckSigned, PackError, SignError, SignaturePolicy, SignatureRecord, SignerRole,
     Thresholds, VerifyError,

@@ -159,7 +159,7 @@ pub(crate) struct Facts {
 }
 
 /// What a loader must know about a module that was metered, also when that was long ago.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct Outline {
     #[n(0)]
     pub(crate) imports: Vec<Function>,

@@ -7,22 +7,24 @@ use std::sync::Arc;
 use crate::capsule::{Capsule, CapsuleId};
 use crate::dependency::Dependency;
 use crate::execution::{Execution, Invocation, Preopen};
-use crate::fs::{Image, ImageError};
+use crate::fs::Image;
 use crate::host_call::HostCall;
 use crate::instrument;
 use crate::interface::Function;
 use crate::manifest::Kind;
 use crate::mesh_port::{MeshPort, NoMesh, Recorded};
-use crate::policy::{Policy, PolicyError};
-use crate::profile::{Caps, Outline, ProfileError};
+use crate::policy::Policy;
+use crate::profile::{Caps, Outline};
 use crate::resolve::Resolved;
-use crate::store::{NonceError, NonceStore, StoreError};
+use crate::store::{NonceError, NonceStore};
 use nonos_identity::Verified;
 
 pub(crate) mod cache;
 pub(crate) mod compile;
 pub(crate) mod engine;
+pub(crate) mod error;
 mod guest;
+mod link;
 mod nonos;
 pub(crate) mod session;
 pub(crate) mod wasi;
@@ -33,7 +35,8 @@ pub(crate) mod wasmtime;
 use self::cache::{AotCache, ModuleKey};
 use self::compile::Compiler;
 use self::engine::{Engine, EngineError, Prepared, Program};
-use self::session::Session;
+use self::error::{Aborted, LoadError, ReplayError, RunError};
+use self::session::{Instances, Session, alone};
 use self::wasmtime::WasmtimeEngine;
 
 /// How a runtime treats all capsules.
@@ -54,118 +57,6 @@ impl Default for Config {
     fn default() -> Self {
         Self { pool_slots: 8, caps: Caps::default(), compiler: Compiler::default(), cache: None }
     }
-}
-
-/// Why a verified capsule cannot be run here.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The operator's own policy is out of bounds. The operator's fault.
-    #[error("operator's policy: {0}")]
-    Policy(#[from] PolicyError),
-    /// The payload is not a module of profile v1. The author's fault.
-    #[error(transparent)]
-    Profile(#[from] ProfileError),
-    /// The payload declares more memory or table than the effective policy grants.
-    #[error("{what} of {declared} exceeds the policy's {allowed}")]
-    Declared {
-        /// Memory or table.
-        what: &'static str,
-        /// As declared by the module.
-        declared: u64,
-        /// As granted.
-        allowed: u64,
-    },
-    /// The module imports something that no host has. The author's fault.
-    #[error(
-        "unknown import {module}.{name}: a capsule may import functions of {} and {} only",
-        crate::HostCall::WASI_MODULE,
-        crate::HostCall::NONOS_MODULE
-    )]
-    UnknownImport {
-        /// The module name.
-        module: String,
-        /// The function name.
-        name: String,
-    },
-    /// The import exists with another type. The author's fault.
-    #[error("import {name} has the wrong type")]
-    ImportType {
-        /// The function name.
-        name: String,
-    },
-    /// No exported function `() -> ()` of the manifest's entry name. The author's fault.
-    #[error("entry {0} is not an exported function without parameters and results")]
-    Entry(String),
-    /// The engine has no program for the metered module.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// A library or an image: only commands run.
-    #[error("a capsule of kind {0:?} does not run by itself")]
-    Kind(Kind),
-    /// The payload of an image that the capsule needs is no archive of files.
-    #[error("dependency {name}: {error}")]
-    Image {
-        /// The name that the capsule gives it.
-        name: String,
-        /// What is wrong with it.
-        error: ImageError,
-    },
-    /// A library among the dependencies: this version mounts images and links no functions.
-    #[error("dependency {name} is a library, and libraries are not linked in this version")]
-    Library {
-        /// The name that the capsule gives it.
-        name: String,
-    },
-    /// The capsule has dependencies, and [`Runtime::load`] resolves none: see
-    /// [`Runtime::load_resolved`].
-    #[error("the capsule has {0} dependencies, which were not resolved")]
-    Unresolved(usize),
-}
-
-/// Why a run did not happen or did not end. None of these is a result of the capsule.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// The caller's nonce was used before; nothing ran.
-    #[error("nonce was used before")]
-    NonceUsed,
-    /// The nonce store failed; nothing ran.
-    #[error("nonce store: {0}")]
-    Store(#[from] StoreError),
-    /// Input, arguments or environment exceed their limits, or contain a NUL byte; nothing ran.
-    #[error("invocation: {0}")]
-    Invocation(&'static str),
-    /// The host stopped the run for a reason of its own; it says nothing about the capsule.
-    #[error(transparent)]
-    Aborted(#[from] Aborted),
-}
-
-/// Why the host gave a run up. Never a result: another host might finish it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Aborted {
-    /// Took longer than `wall_ms_max`.
-    #[error("run aborted after {0} ms of wall-clock time")]
-    WallClock(u64),
-    /// The host has no memory or no native stack left, or its engine failed.
-    #[error("run aborted by the host: {0}")]
-    Host(String),
-}
-
-/// Why a replay does not confirm an execution.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReplayError {
-    /// The first checkpoint that differs; the length of the chain if only the result does.
-    #[error("diverges at checkpoint {checkpoint}")]
-    Diverged {
-        /// Its index.
-        checkpoint: u32,
-    },
-    /// The replay itself failed.
-    #[error(transparent)]
-    Run(#[from] RunError),
 }
 
 /// Loads and runs capsules.
@@ -203,12 +94,18 @@ impl Runtime {
         }
     }
 
-    /// As [`Self::load`], with everything the capsule needs.
+    /// As [`Self::load`], with everything the capsule needs: images are mounted, libraries linked.
+    ///
+    /// Every capsule among the libraries and theirs is one instance of a run, however many need
+    /// it, with memory, tables and globals of its own. What policy it was packed with plays no
+    /// part: the limits of the run are the command's and the operator's, for all instances
+    /// together.
     ///
     /// # Errors
-    /// [`LoadError`], also if the payload of an image is none.
+    /// [`LoadError`], also if the payload of an image is none or a library does not fit.
     pub fn load_resolved(&self, resolved: &Resolved, operator: &Policy) -> Result<Loaded, LoadError> {
         let mut mounts = Vec::new();
+        let mut is_linked = false;
         for (dependency, needed) in resolved.dependencies() {
             let Dependency { name, mount, .. } = dependency;
             let payload = needed.capsule().payload();
@@ -218,10 +115,14 @@ impl Runtime {
                         .map_err(|error| LoadError::Image { name: name.clone(), error })?;
                     mounts.push(Preopen { path: path.clone(), image });
                 }
-                None => return Err(LoadError::Library { name: name.clone() }),
+                None => is_linked = true,
             }
         }
-        self.load_with(resolved.capsule(), mounts.into(), operator)
+        if is_linked {
+            self.load_linked(resolved, mounts.into(), operator)
+        } else {
+            self.load_with(resolved.capsule(), mounts.into(), operator)
+        }
     }
 
     fn load_with(
@@ -230,12 +131,7 @@ impl Runtime {
         mounts: Arc<[Preopen]>,
         operator: &Policy,
     ) -> Result<Loaded, LoadError> {
-        operator.check()?;
-        let policy = capsule.policy().intersect(operator);
-        if capsule.manifest().kind != Kind::Command {
-            return Err(LoadError::Kind(capsule.manifest().kind));
-        }
-        let entry = capsule.manifest().entry.clone();
+        let (policy, entry) = effective(capsule, operator)?;
         let key = ModuleKey::of(&capsule.manifest().payload.digest, &self.caps);
         let Prepared { outline, program } = match self.engine.recall(&key) {
             Some(prepared) => prepared,
@@ -247,7 +143,7 @@ impl Runtime {
         };
         // What was kept was kept under another policy, perhaps for another entry.
         check(&outline, &policy, &entry)?;
-        Ok(Loaded { capsule_id: capsule.id(), policy, entry, mounts, program })
+        Ok(Loaded { capsule_id: capsule.id(), policy, entry, mounts, instances: alone(), program })
     }
 }
 
@@ -257,9 +153,19 @@ impl fmt::Debug for Runtime {
     }
 }
 
+/// The policy and the entry of a command.
+fn effective(capsule: &Verified<Capsule>, operator: &Policy) -> Result<(Policy, String), LoadError> {
+    operator.check()?;
+    let policy = capsule.policy().intersect(operator);
+    match capsule.manifest().kind {
+        Kind::Command => Ok((policy, capsule.manifest().entry.clone())),
+        kind => Err(LoadError::Kind(kind)),
+    }
+}
+
 fn check(outline: &Outline, policy: &Policy, entry: &str) -> Result<(), LoadError> {
     check_declared(outline, policy)?;
-    check_imports(outline)?;
+    outline.imports.iter().try_for_each(|import| host_call(import).map(|_| ()))?;
     check_entry(outline, entry)
 }
 
@@ -277,17 +183,14 @@ fn check_declared(outline: &Outline, policy: &Policy) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn check_imports(outline: &Outline) -> Result<(), LoadError> {
-    for Function { module, name, signature } in &outline.imports {
-        let call = name.parse::<HostCall>().ok().filter(|call| module == call.module());
-        let Some(call) = call else {
-            return Err(LoadError::UnknownImport { module: module.clone(), name: name.clone() });
-        };
-        if *signature != call.signature() {
-            return Err(LoadError::ImportType { name: name.clone() });
-        }
-    }
-    Ok(())
+/// The host's function of an import.
+fn host_call(import: &Function) -> Result<HostCall, LoadError> {
+    let Function { module, name, signature } = import;
+    let call = name.parse::<HostCall>().ok().filter(|call| module == call.module());
+    let Some(call) = call else {
+        return Err(LoadError::UnknownImport { module: module.clone(), name: name.clone() });
+    };
+    if *signature == call.signature() { Ok(call) } else { Err(LoadError::ImportType { name: name.clone() }) }
 }
 
 fn check_entry(outline: &Outline, entry: &str) -> Result<(), LoadError> {
@@ -303,6 +206,7 @@ pub struct Loaded {
     entry: String,
     /// The images of the capsule's dependencies.
     mounts: Arc<[Preopen]>,
+    instances: Instances,
     program: Arc<dyn Program>,
 }
 
@@ -372,7 +276,7 @@ impl Loaded {
         entry: String,
         program: Arc<dyn Program>,
     ) -> Self {
-        Self { capsule_id, policy, entry, mounts: Arc::new([]), program }
+        Self { capsule_id, policy, entry, mounts: Arc::new([]), instances: alone(), program }
     }
 
     #[cfg(all(feature = "testing", feature = "wasmi"))]
@@ -383,7 +287,7 @@ impl Loaded {
     /// Runs on the calling thread; a panic of the engine stays in here.
     fn session(&self, invocation: &Invocation, port: Box<dyn MeshPort>) -> Result<Box<Session>, Aborted> {
         let session = Box::new(Session::new(
-            self.capsule_id,
+            (self.capsule_id, Arc::clone(&self.instances)),
             self.entry.clone(),
             self.policy.clone(),
             &self.mounts,

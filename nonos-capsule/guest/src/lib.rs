@@ -175,6 +175,25 @@ pub fn checkpoint() -> Result {
     host::checkpoint()
 }
 
+/// Copies out of the memory of a library. `library` is its position among the libraries of this
+/// capsule in the order of their names, and `from` an address in its memory.
+///
+/// # Errors
+/// [`Error::INVAL`] if there is no such library, [`Error::NOTSUP`] outside of a capsule. Bytes
+/// beyond its memory end the run instead.
+pub fn library_read(library: u32, from: u32, buffer: &mut [u8]) -> Result {
+    host::library_read(library, from, buffer)
+}
+
+/// Copies into the memory of a library, as [`library_read`] copies out of it.
+///
+/// # Errors
+/// [`Error::INVAL`] if there is no such library, [`Error::NOTSUP`] outside of a capsule. Bytes
+/// beyond its memory end the run instead.
+pub fn library_write(library: u32, to: u32, bytes: &[u8]) -> Result {
+    host::library_write(library, to, bytes)
+}
+
 /// Messages between a capsule and services of the mesh, as far as its policy names them.
 pub mod mesh {
     use super::{Result, host};

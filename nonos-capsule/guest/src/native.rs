@@ -67,6 +67,15 @@ pub(crate) fn checkpoint() -> Result {
     Ok(())
 }
 
+/// There are no libraries outside of a capsule.
+pub(crate) fn library_read(_: u32, _: u32, _: &mut [u8]) -> Result {
+    Err(Error::NOTSUP)
+}
+
+pub(crate) fn library_write(_: u32, _: u32, _: &[u8]) -> Result {
+    Err(Error::NOTSUP)
+}
+
 pub(crate) fn mesh_send(_: &str, _: &[u8]) -> Result {
     Err(Error::NOTSUP)
 }
@@ -91,7 +100,9 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_mesh_outside_of_a_capsule() {
+    fn there_is_no_mesh_and_no_library_outside_of_a_capsule() {
+        assert_eq!(library_read(0, 0, &mut [0]), Err(Error::NOTSUP));
+        assert_eq!(library_write(0, 0, &[0]), Err(Error::NOTSUP));
         assert_eq!(mesh_send("echo", b"x"), Err(Error::NOTSUP));
         assert_eq!(mesh_receive(), Err(Error::NOTSUP));
     }

@@ -38,6 +38,10 @@ unsafe extern "C" {
     fn host_checkpoint() -> u32;
     #[link_name = "gas_left"]
     fn host_gas_left(gas: *mut u64) -> u32;
+    #[link_name = "library_read"]
+    fn host_library_read(library: u32, from: u32, to: *mut u8, len: usize) -> u32;
+    #[link_name = "library_write"]
+    fn host_library_write(library: u32, to: u32, from: *const u8, len: usize) -> u32;
 }
 
 fn check(errno: u32) -> Result {
@@ -112,6 +116,16 @@ pub(crate) fn gas_left() -> Result<u64> {
 pub(crate) fn checkpoint() -> Result {
     // SAFETY: takes no pointer.
     check(unsafe { host_checkpoint() })
+}
+
+pub(crate) fn library_read(library: u32, from: u32, buffer: &mut [u8]) -> Result {
+    // SAFETY: pointer and length of an exclusive borrow; `from` is an address in another memory.
+    check(unsafe { host_library_read(library, from, buffer.as_mut_ptr(), buffer.len()) })
+}
+
+pub(crate) fn library_write(library: u32, to: u32, bytes: &[u8]) -> Result {
+    // SAFETY: the host only reads `bytes`; `to` is an address in another memory.
+    check(unsafe { host_library_write(library, to, bytes.as_ptr(), bytes.len()) })
 }
 
 pub(crate) fn mesh_send(service: &str, message: &[u8]) -> Result {

@@ -17,6 +17,9 @@ pub enum EngineError {
     /// The module was not compiled.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// The engine runs one module at a time.
+    #[error("this engine links no libraries")]
+    Unlinked,
     /// Something that no module is to blame for.
     #[error("{0}")]
     Failed(String),
@@ -37,10 +40,34 @@ pub trait Engine: Send + Sync {
     /// [`EngineError`] if the engine does not take it.
     fn prepare(&self, key: &ModuleKey, module: &Metered) -> Result<Prepared, EngineError>;
 
+    /// Compiles modules that run together: instances of one run that call each other.
+    ///
+    /// The parts are in an order in which each comes before its libraries, the one with the entry
+    /// first; their instances have the same places. See [`Program::run`] for the rest.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the engine does not take them; [`EngineError::Unlinked`] if it takes no
+    /// more than one module.
+    fn link(&self, _: &[Part<'_>]) -> Result<Arc<dyn Program>, EngineError> {
+        Err(EngineError::Unlinked)
+    }
+
     /// What was kept for a key; an engine without a cache has nothing.
     fn recall(&self, _: &ModuleKey) -> Option<Prepared> {
         None
     }
+}
+
+/// A module of several that run together.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// Where a cache keeps it.
+    pub key: ModuleKey,
+    /// The module.
+    pub module: &'a Metered,
+    /// Its libraries by ascending name: the module that its functions are imported from, and
+    /// their part.
+    pub libraries: Vec<(String, usize)>,
 }
 
 /// A program and what the loader checks about its module.
@@ -73,11 +100,20 @@ pub trait Program: Send + Sync {
     /// there is one; the entry; then [`Session::end`], always and once. Imports go to
     /// [`Session::tick`] and [`Session::call`]; when one of them says [`Stop`], the instance runs
     /// no further instruction.
+    ///
+    /// A program of several modules instantiates libraries before those that call them, and after
+    /// [`Session::begin`] runs their start exports in the same order, each between
+    /// [`Session::enter`] and [`Session::leave`]. These two stand around every call from one
+    /// instance to another as well.
     fn run(&self, session: Box<Session>) -> Box<Session>;
 }
 
-/// What an engine shows of a running instance.
+/// What an engine shows of a running instance: at first the one with the entry.
 pub trait Guest {
+    /// Turns to another instance of the run, by its place; the other calls are about that one
+    /// from then on.
+    fn select(&mut self, _: usize) {}
+
     /// The linear memory, empty if the module has none.
     fn memory(&mut self) -> &mut [u8];
 

@@ -6,7 +6,6 @@ use super::engine::Guest;
 use super::guest::GuestMemory;
 use super::session::{GAS_PER_BYTE, Session};
 use super::wasi::{Answer, Args, Errno, Fault};
-use crate::checkpoint::WASM_PAGE_BYTES;
 use crate::host_call::HostCall;
 use crate::mesh_port::Inbound;
 
@@ -27,8 +26,7 @@ pub(super) fn dispatch(
         HostCall::MeshSend => mesh_send(session, args, guest),
         HostCall::MeshReceive => mesh_receive(session, args, guest),
         HostCall::Checkpoint => {
-            let memory = guest.memory().len().div_ceil(WASM_PAGE_BYTES) as u64;
-            let pages = memory.saturating_add(session.world.files.footprint_pages());
+            let pages = session.pages(guest).saturating_add(session.world.files.footprint_pages());
             session.charge(pages.saturating_mul(GAS_PER_CHECKPOINT_PAGE), guest)?;
             session.checkpoint(guest, false);
             Ok(())
@@ -38,8 +36,24 @@ pub(super) fn dispatch(
             GuestMemory(guest.memory()).write_u64(args.u32(0), left)?;
             Ok(())
         }
+        HostCall::LibraryRead => library_read(session, args, guest),
+        HostCall::LibraryWrite => library_write(session, args, guest),
         _ => Err(Errno::Notsup.into()),
     }
+}
+
+/// `(library, from, to, length)`: out of the memory of a library.
+fn library_read(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest) -> Answer {
+    let (library, len) = (session.library(args.u32(0)).ok_or(Errno::Inval)?, args.u32(3));
+    session.charge(u64::from(len).saturating_mul(GAS_PER_BYTE), guest)?;
+    Ok(session.copy((library, args.u32(1)), (session.active(), args.u32(2)), len, guest)?)
+}
+
+/// `(library, to, from, length)`: into the memory of a library.
+fn library_write(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest) -> Answer {
+    let (library, len) = (session.library(args.u32(0)).ok_or(Errno::Inval)?, args.u32(3));
+    session.charge(u64::from(len).saturating_mul(GAS_PER_BYTE), guest)?;
+    Ok(session.copy((session.active(), args.u32(2)), (library, args.u32(1)), len, guest)?)
 }
 
 /// `(pointer, length, digest)`: 64 bytes are written.

@@ -9,13 +9,17 @@ use super::Aborted;
 use super::engine::{End, Guest, Stop};
 use super::wasi::{self, Fault, World};
 use crate::capsule::CapsuleId;
-use crate::checkpoint::{self, Chain, Moment};
+use crate::checkpoint::{self, Chain, MemoryTree, Moment};
 use crate::domains::{HOST_LOG, RANDOM};
 use crate::execution::{Execution, Invocation, Preopen, Status, TrapCode};
 use crate::fs::Image;
 use crate::host_call::{HostCall, HostCallSet};
 use crate::mesh_port::{Inbound, MeshPort};
 use crate::policy::Policy;
+
+mod instances;
+
+pub(super) use self::instances::{Instances, alone};
 
 /// Gas between two looks at the wall clock: some milliseconds.
 const SLICE_GAS: u64 = 50_000_000;
@@ -73,6 +77,9 @@ impl Random {
 /// The host's side of one run: meter, checkpoints, host calls, limits.
 pub struct Session {
     capsule_id: CapsuleId,
+    instances: Instances,
+    /// The instance that runs.
+    active: usize,
     entry: String,
     pub(super) policy: Policy,
     pub(super) invocation: Invocation,
@@ -80,6 +87,8 @@ pub struct Session {
     pub(super) world: World,
     pub(super) random: Random,
     chain: Chain,
+    /// One for each instance.
+    memories: Vec<MemoryTree>,
     next_checkpoint: u64,
     /// Gas handed out so far; what is used is this less what is left in the guest.
     granted: u64,
@@ -95,7 +104,7 @@ pub struct Session {
 
 impl Session {
     pub(super) fn new(
-        capsule_id: CapsuleId,
+        (capsule_id, instances): (CapsuleId, Instances),
         entry: String,
         policy: Policy,
         mounts: &[Preopen],
@@ -106,6 +115,9 @@ impl Session {
         let genesis = checkpoint::genesis(&capsule_id, &policy, &invocation.nonce, &input_digest);
         Self {
             capsule_id,
+            memories: instances.iter().map(|_| MemoryTree::default()).collect(),
+            instances,
+            active: 0,
             entry,
             input_digest,
             world: World::new(&policy, mounts, &invocation),
@@ -131,13 +143,13 @@ impl Session {
         &self.entry
     }
 
-    /// Most pages of 64 KiB that memory may have; a request beyond yields -1.
+    /// Most pages of 64 KiB that all memories may have; a request beyond yields -1.
     #[must_use]
     pub const fn memory_pages_max(&self) -> u32 {
         self.policy.memory_pages_max
     }
 
-    /// Most entries over all tables.
+    /// Most entries over all tables of all instances.
     #[must_use]
     pub const fn table_elems_max(&self) -> u32 {
         self.policy.table_elems_max
@@ -311,22 +323,31 @@ impl Session {
 
     /// Gas until the next checkpoint. Memory and files both make it longer.
     fn interval(&self, guest: &mut dyn Guest) -> u64 {
-        self.policy.checkpoint_interval(pages(guest).saturating_add(self.world.files.footprint_pages()))
+        let pages = self.pages(guest);
+        self.policy.checkpoint_interval(pages.saturating_add(self.world.files.footprint_pages()))
     }
 
     pub(super) fn checkpoint(&mut self, guest: &mut dyn Guest, is_last: bool) {
-        let mut globals = Vec::new();
-        guest.globals(&mut globals);
+        let pages = self.pages(guest);
+        self.peak_pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let depth = guest.depth();
-        self.peak_pages = u32::try_from(pages(guest)).unwrap_or(u32::MAX);
+        let (mut globals, mut memories) = (Vec::new(), Vec::new());
+        for (instance, tree) in self.memories.iter_mut().enumerate() {
+            guest.select(instance);
+            guest.globals(&mut globals);
+            memories.push(tree.root(guest.memory(), is_last));
+        }
+        guest.select(self.active);
         let moment = Moment {
             gas_used: self.gas_used,
+            pages,
+            memories: &memories,
             globals: &globals,
             depth,
             host_log: self.host_log,
             files: self.world.files.root(),
         };
-        self.chain.push(guest.memory(), &moment, is_last);
+        self.chain.push(&moment);
     }
 }
 
@@ -338,10 +359,6 @@ impl fmt::Debug for Session {
             .field("ending", &self.ending)
             .finish_non_exhaustive()
     }
-}
-
-fn pages(guest: &mut dyn Guest) -> u64 {
-    (guest.memory().len() / checkpoint::WASM_PAGE_BYTES) as u64
 }
 
 #[expect(

@@ -1,24 +1,24 @@
 mod condition;
+mod guest;
 
 use core::fmt;
 use std::sync::Arc;
 
 use ::wasmi::errors::{ErrorKind, HostError, InstantiationError, MemoryError};
 use ::wasmi::{
-    AsContextMut as _, Caller, CompilationMode, Config, Engine, Extern, FuncType, Global, Linker, Memory,
-    Module, ResourceLimiter, Store, StoreContextMut, TrapCode as Trap, Val, ValType,
+    AsContextMut as _, Caller, CompilationMode, Config, Engine, FuncType, Instance, Linker, Module, Store,
+    TrapCode as Trap, Val, ValType,
 };
-use ::wasmi_core::LimiterError;
 
+use self::guest::{Exports, Run, StoreGuest, with_session};
 use super::cache::ModuleKey;
 use super::compile::CompileError;
-use super::engine::{self, End, EngineError, Guest, Prepared, Program, Stop};
+use super::engine::{self, End, EngineError, Part, Prepared, Program, Stop};
+use super::link::{CALLEES, ENTER, LEAVE, LINK_MODULE, Shim, Shims};
 use super::session::Session;
 use crate::execution::TrapCode;
 use crate::host_call::HostCall;
-use crate::instrument::{
-    DEPTH_EXPORT, GAS_EXPORT, LEAF_SLOTS, MEMORY_EXPORT, Metered, START_EXPORT, TICK_MODULE, TICK_NAME,
-};
+use crate::instrument::{LEAF_SLOTS, Metered, START_EXPORT, TICK_MODULE, TICK_NAME};
 use crate::policy::Policy;
 use crate::profile::FRAME_SLOTS;
 
@@ -36,7 +36,7 @@ const BYTES_PER_SLOT: usize = 64;
 /// times slower. NaNs are always canonical; that is a property of the build of wasmi.
 pub struct WasmiEngine {
     engine: Engine,
-    linker: Arc<Linker<Instance>>,
+    linker: Arc<Linker<Run>>,
 }
 
 impl WasmiEngine {
@@ -62,11 +62,23 @@ impl WasmiEngine {
     }
 }
 
-fn linker(engine: &Engine) -> Result<Linker<Instance>, ::wasmi::Error> {
-    let mut linker = Linker::<Instance>::new(engine);
-    linker.func_wrap(TICK_MODULE, TICK_NAME, |mut caller: Caller<'_, Instance>| {
+fn linker(engine: &Engine) -> Result<Linker<Run>, ::wasmi::Error> {
+    let mut linker = Linker::<Run>::new(engine);
+    linker.func_wrap(TICK_MODULE, TICK_NAME, |mut caller: Caller<'_, Run>| {
         with_session(&mut caller.as_context_mut(), |session, guest| session.tick(guest))
             .map_err(::wasmi::Error::host)
+    })?;
+    linker.func_wrap(LINK_MODULE, ENTER, |mut caller: Caller<'_, Run>, _: u32, to: u32, slots: u32| {
+        let mut store = caller.as_context_mut();
+        with_session(&mut store, |session, guest| session.enter(to as usize, slots, guest))
+            .map_err(::wasmi::Error::host)
+    })?;
+    linker.func_wrap(LINK_MODULE, LEAVE, |mut caller: Caller<'_, Run>, from: u32, _: u32, slots: u32| {
+        let leave = with_session(&mut caller.as_context_mut(), |session, guest| {
+            session.leave(from as usize, slots, guest);
+            Ok(())
+        });
+        leave.map_err(::wasmi::Error::host)
     })?;
     for call in HostCall::ALL.iter().copied() {
         let params = call.params().bytes().map(|kind| if kind == b'I' { ValType::I64 } else { ValType::I32 });
@@ -101,12 +113,38 @@ impl engine::Engine for WasmiEngine {
     }
 
     fn prepare(&self, _: &ModuleKey, module: &Metered) -> Result<Prepared, EngineError> {
-        let wasm = condition::spilled(module).map_err(|error| EngineError::Failed(error.to_string()))?;
-        let compiled =
-            Module::new(&self.engine, &wasm).map_err(|error| CompileError::Refused(error.to_string()))?;
-        let linker = Arc::clone(&self.linker);
-        let program = Interpreted { module: compiled, linker, globals: module.global_exports().collect() };
+        let parts = vec![self.part(module, None)?];
+        let program = Interpreted { linker: Arc::clone(&self.linker), parts };
         Ok(Prepared::new(module, Arc::new(program)))
+    }
+
+    fn link(&self, parts: &[Part<'_>]) -> Result<Arc<dyn Program>, EngineError> {
+        let mut interpreted = Vec::new();
+        for (place, part) in parts.iter().enumerate() {
+            let shims = Shims::new(place, part.module, &part.libraries);
+            interpreted.push(self.part(part.module, shims)?);
+        }
+        Ok(Arc::new(Interpreted { linker: Arc::clone(&self.linker), parts: interpreted }))
+    }
+}
+
+impl WasmiEngine {
+    fn part(&self, module: &Metered, shims: Option<Shims>) -> Result<InterpretedPart, EngineError> {
+        let wasm = condition::spilled(module).map_err(|error| EngineError::Failed(error.to_string()))?;
+        let shims = match shims {
+            Some(Shims { wasm, functions }) => Some((self.compile(&wasm)?, functions)),
+            None => None,
+        };
+        Ok(InterpretedPart {
+            module: self.compile(&wasm)?,
+            globals: module.global_exports().collect(),
+            shims,
+        })
+    }
+
+    fn compile(&self, wasm: &[u8]) -> Result<Module, EngineError> {
+        let module = Module::new(&self.engine, wasm);
+        Ok(module.map_err(|error| CompileError::Refused(error.to_string()))?)
     }
 }
 
@@ -116,42 +154,88 @@ impl fmt::Debug for WasmiEngine {
     }
 }
 
+/// Modules that run together; a module that runs alone is the only one.
 struct Interpreted {
+    linker: Arc<Linker<Run>>,
+    /// Each before its libraries.
+    parts: Vec<InterpretedPart>,
+}
+
+struct InterpretedPart {
     module: Module,
-    linker: Arc<Linker<Instance>>,
     globals: Vec<String>,
+    /// What it calls its libraries through.
+    shims: Option<(Module, Vec<Shim>)>,
 }
 
 impl Interpreted {
-    fn start(&self, store: &mut Store<Instance>) -> Result<(), ::wasmi::Error> {
-        let instance = self.linker.instantiate_and_start(&mut *store, &self.module)?;
-        let global = |name: &str| {
-            let found = instance.get_global(&*store, name);
-            found.ok_or_else(|| ::wasmi::Error::new(format!("no global {name}")))
-        };
-        let exports = Exports {
-            gas: global(GAS_EXPORT)?,
-            depth: global(DEPTH_EXPORT)?,
-            globals: self.globals.iter().map(|name| global(name)).collect::<Result<_, _>>()?,
-            memory: instance.get_export(&*store, MEMORY_EXPORT).and_then(Extern::into_memory),
-        };
-        store.data_mut().exports = Some(exports);
-        let entry = with_session(&mut store.as_context_mut(), |session, guest| {
-            session.begin(guest);
-            Ok(session.entry().to_owned())
-        })
-        .map_err(::wasmi::Error::host)?;
-        if let Ok(start) = instance.get_typed_func::<(), ()>(&*store, START_EXPORT) {
-            start.call(&mut *store, ())?;
+    fn start(&self, store: &mut Store<Run>) -> Result<(), ::wasmi::Error> {
+        // The last has no libraries.
+        let mut instances: Vec<(Instance, &[String])> = Vec::new();
+        for (place, part) in self.parts.iter().enumerate().rev() {
+            let instance = match &part.shims {
+                None => self.linker.instantiate_and_start(&mut *store, &part.module)?,
+                Some((module, shims)) => {
+                    let missing = |shim: &Shim| ::wasmi::Error::new(format!("no function {}", shim.name));
+                    let mut linker = Linker::clone(&self.linker);
+                    for (position, shim) in shims.iter().enumerate() {
+                        let after = shim.callee.checked_sub(place + 1);
+                        let callee = after.and_then(|after| instances.iter().rev().nth(after));
+                        let callee = callee.and_then(|(callee, _)| callee.get_func(&*store, &shim.name));
+                        let callee = callee.ok_or_else(|| missing(shim))?;
+                        linker.define(CALLEES, &position.to_string(), callee)?;
+                    }
+                    let instance = linker.instantiate_and_start(&mut *store, module)?;
+                    for (position, shim) in shims.iter().enumerate() {
+                        let function = instance.get_func(&*store, &position.to_string());
+                        linker.define(&shim.library, &shim.name, function.ok_or_else(|| missing(shim))?)?;
+                    }
+                    linker.instantiate_and_start(&mut *store, &part.module)?
+                }
+            };
+            instances.push((instance, &part.globals));
         }
-        instance.get_typed_func::<(), ()>(&*store, &entry)?.call(&mut *store, ())
+        instances.reverse();
+        enter(store, &instances)
     }
+}
+
+/// Runs instances with the names of their globals: the start exports, the last first, and the
+/// entry of the first.
+fn enter(store: &mut Store<Run>, instances: &[(Instance, &[String])]) -> Result<(), ::wasmi::Error> {
+    let mut exports = Exports::new();
+    for (instance, globals) in instances {
+        exports.add(instance, globals, store)?;
+    }
+    store.data_mut().exports = Some(exports);
+    let entry = with_session(&mut store.as_context_mut(), |session, guest| {
+        session.begin(guest);
+        Ok(session.entry().to_owned())
+    })
+    .map_err(::wasmi::Error::host)?;
+    for (place, (instance, _)) in instances.iter().enumerate().rev() {
+        let Ok(start) = instance.get_typed_func::<(), ()>(&*store, START_EXPORT) else { continue };
+        if place > 0 {
+            with_session(&mut store.as_context_mut(), |session, guest| session.enter(place, 0, guest))
+                .map_err(::wasmi::Error::host)?;
+        }
+        start.call(&mut *store, ())?;
+        if place > 0 {
+            let leave = with_session(&mut store.as_context_mut(), |session, guest| {
+                session.leave(0, 0, guest);
+                Ok(())
+            });
+            leave.map_err(::wasmi::Error::host)?;
+        }
+    }
+    let (first, _) = instances.first().ok_or_else(|| ::wasmi::Error::new("no instance"))?;
+    first.get_typed_func::<(), ()>(&*store, &entry)?.call(&mut *store, ())
 }
 
 impl Program for Interpreted {
     fn run(&self, session: Box<Session>) -> Box<Session> {
-        let mut store = Store::new(self.module.engine(), Instance::new(session));
-        store.limiter(|instance| instance);
+        let mut store = Store::new(self.linker.engine(), Run::new(session));
+        store.limiter(|run| run);
         let end = match self.start(&mut store) {
             Ok(()) => End::Returned,
             Err(error) => end(&error, store.data_mut()),
@@ -160,8 +244,8 @@ impl Program for Interpreted {
             unreachable!("every borrower of the session puts it back")
         };
         match store.data_mut().exports.take() {
-            Some(exports) => {
-                let mut guest = StoreGuest { store: store.as_context_mut(), exports: &exports };
+            Some(mut exports) => {
+                let mut guest = StoreGuest { store: store.as_context_mut(), exports: &mut exports };
                 session.end(end, Some(&mut guest));
             }
             None => session.end(end, None),
@@ -170,7 +254,7 @@ impl Program for Interpreted {
     }
 }
 
-fn end(error: &::wasmi::Error, instance: &mut Instance) -> End {
+fn end(error: &::wasmi::Error, instance: &mut Run) -> End {
     if error.downcast_ref::<Stop>().is_some() {
         return End::Stopped;
     }
@@ -205,145 +289,3 @@ const fn trap_code(trap: Trap) -> Option<TrapCode> {
 }
 
 impl HostError for Stop {}
-
-/// The data of a store.
-struct Instance {
-    session: Option<Box<Session>>,
-    exports: Option<Exports>,
-    memory_bytes_max: usize,
-    table_elems_left: usize,
-    /// Set when the host could not give what the policy grants.
-    failure: Option<String>,
-}
-
-struct Exports {
-    gas: Global,
-    depth: Global,
-    globals: Vec<Global>,
-    memory: Option<Memory>,
-}
-
-impl Instance {
-    fn new(session: Box<Session>) -> Self {
-        Self {
-            memory_bytes_max: session.memory_pages_max() as usize * 65_536,
-            table_elems_left: session.table_elems_max() as usize,
-            session: Some(session),
-            exports: None,
-            failure: None,
-        }
-    }
-}
-
-impl ResourceLimiter for Instance {
-    fn memory_growing(
-        &mut self,
-        _: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> Result<bool, LimiterError> {
-        Ok(desired <= self.memory_bytes_max.min(maximum.unwrap_or(usize::MAX)))
-    }
-
-    /// Refusals above never come here, so this is the host's lack of memory and no result.
-    fn memory_grow_failed(&mut self, error: &MemoryError) -> Result<(), LimiterError> {
-        self.failure = Some(error.to_string());
-        Err(LimiterError::ResourceLimiterDeniedAllocation)
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _: Option<usize>,
-    ) -> Result<bool, LimiterError> {
-        match self.table_elems_left.checked_sub(desired.saturating_sub(current)) {
-            Some(left) => {
-                self.table_elems_left = left;
-                Ok(true)
-            }
-            None => Ok(false),
-        }
-    }
-
-    fn instances(&self) -> usize {
-        1
-    }
-
-    fn tables(&self) -> usize {
-        usize::MAX
-    }
-
-    fn memories(&self) -> usize {
-        1
-    }
-}
-
-/// Lends session and guest to a host function; the session is out of the store meanwhile.
-fn with_session<R>(
-    store: &mut StoreContextMut<'_, Instance>,
-    body: impl FnOnce(&mut Session, &mut dyn Guest) -> Result<R, Stop>,
-) -> Result<R, Stop> {
-    let data = store.data_mut();
-    let (Some(mut session), Some(exports)) = (data.session.take(), data.exports.take()) else {
-        return Err(Stop);
-    };
-    let mut guest = StoreGuest { store: store.as_context_mut(), exports: &exports };
-    let result = body(&mut session, &mut guest);
-    let data = store.data_mut();
-    data.session = Some(session);
-    data.exports = Some(exports);
-    result
-}
-
-struct StoreGuest<'a> {
-    store: StoreContextMut<'a, Instance>,
-    exports: &'a Exports,
-}
-
-impl Guest for StoreGuest<'_> {
-    fn memory(&mut self) -> &mut [u8] {
-        match self.exports.memory {
-            Some(memory) => memory.data_mut(&mut self.store),
-            None => &mut [],
-        }
-    }
-
-    fn gas(&mut self) -> i64 {
-        self.exports.gas.get(&self.store).i64().unwrap_or(i64::MIN)
-    }
-
-    fn set_gas(&mut self, gas: i64) {
-        self.set(self.exports.gas, Val::I64(gas));
-    }
-
-    fn depth(&mut self) -> i32 {
-        self.exports.depth.get(&self.store).i32().unwrap_or(i32::MIN)
-    }
-
-    fn set_depth(&mut self, depth: i32) {
-        self.set(self.exports.depth, Val::I32(depth));
-    }
-
-    fn globals(&mut self, out: &mut Vec<u8>) {
-        for global in &self.exports.globals {
-            match global.get(&self.store) {
-                Val::I32(value) => out.extend_from_slice(&value.to_le_bytes()),
-                Val::I64(value) => out.extend_from_slice(&value.to_le_bytes()),
-                Val::F32(value) => out.extend_from_slice(&value.to_bits().to_le_bytes()),
-                Val::F64(value) => out.extend_from_slice(&value.to_bits().to_le_bytes()),
-                Val::V128(value) => out.extend_from_slice(&value.as_u128().to_le_bytes()),
-                _ => {}
-            }
-        }
-    }
-}
-
-impl StoreGuest<'_> {
-    fn set(&mut self, global: Global, value: Val) {
-        let set = global.set(&mut self.store, value);
-        if let Err(error) = set {
-            self.store.data_mut().failure = Some(error.to_string());
-        }
-    }
-}

@@ -7,6 +7,7 @@ mod container;
 mod corpus;
 mod differential;
 mod images;
+mod libraries;
 mod metering;
 mod nan;
 mod properties;

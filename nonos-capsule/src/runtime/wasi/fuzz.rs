@@ -9,7 +9,7 @@ use crate::fs::Image;
 use crate::host_call::{HostCall, HostCallSet};
 use crate::policy::Policy;
 use crate::runtime::engine::{End, Guest};
-use crate::runtime::session::Session;
+use crate::runtime::session::{Session, alone};
 
 pub(super) const MEMORY_BYTES: usize = 65_536;
 /// Where lists of vectors, paths and buffers are, so that not every call is nonsense.
@@ -174,7 +174,14 @@ pub(super) fn session() -> Session {
         ..Invocation::new(caller, [2; 32], Timestamp::from_secs(1), NetworkId::from_name("fuzz"))
     };
     let capsule = CapsuleId::from_digest(WideDigest::of_bytes(b"fuzz"));
-    Session::new(capsule, "_start".to_owned(), policy, &[], invocation, Box::new(crate::mesh_port::NoMesh))
+    Session::new(
+        (capsule, alone()),
+        "_start".to_owned(),
+        policy,
+        &[],
+        invocation,
+        Box::new(crate::mesh_port::NoMesh),
+    )
 }
 
 /// A new file, one of the image, and a directory: descriptors 5, 6 and 7.
