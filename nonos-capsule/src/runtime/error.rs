@@ -125,8 +125,8 @@ pub enum LoadError {
         /// The name that the library gives it.
         name: String,
     },
-    /// The capsule has dependencies, and [`Runtime::load`] resolves none: see
-    /// [`Runtime::load_resolved`].
+    /// The capsule has dependencies, and [`Runtime::load`](crate::Runtime::load) resolves none: see
+    /// [`Runtime::load_resolved`](crate::Runtime::load_resolved).
     #[error("the capsule has {0} dependencies, which were not resolved")]
     Unresolved(usize),
 }
