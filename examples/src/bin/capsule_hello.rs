@@ -3,10 +3,10 @@
 //!
 //! Run with `cargo run -p nonos-examples --bin capsule_hello`. It prints:
 //! ```text
-//! packed    09cdf37b05a1dbeb..., 912 bytes
+//! packed    f8d1b746047dd5ce..., 1239 bytes
 //! output    hello, mesh
-//! status    exit 0, 424 gas, 1 page
-//! exec_hash b48ef1319432bc40...
+//! status    exit 0, 432 gas, 1 page
+//! exec_hash 18febba1b7f16fe3...
 //! replayed  2 checkpoints agree
 //! refused   the same order again: nonce was used before
 //! refused   one byte changed: payload does not match its signed digest
