@@ -14,7 +14,7 @@ use nonos_capsule::{
 use nonos_identity::{NetworkId, SigningKey, Unverified, Verified};
 use wasmtime::{Caller, Engine, Global, InstancePre, Linker, Module, Store, Val};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::{DirPerms, FilePerms, WasiCtxBuilder};
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::{DAY, ENTRY, Engines, FUEL, Kind, NOW, RAW, SLICE_GAS, UNCHECKPOINTED, invocation, metered};
 use crate::Failure;
@@ -59,7 +59,7 @@ pub(super) fn rows(rounds: usize, engines: &Engines) -> Result<Option<Vec<Row>>,
     for _ in 0..rounds {
         let [raw, fuel, plain, shipped] = [&raw, &fuel, &plain, &shipped].map(Python::run);
         let (raw, fuel, plain, shipped) = (raw?, fuel?, plain?, shipped?);
-        let (run, bare) = (run(&loaded, &library)?, self::run(&unchecked, &library)?);
+        let (bare, run) = (run(&unchecked, &library)?, run(&loaded, &library)?);
         over_raw.push(plain, raw);
         over_fuel.push(plain, fuel);
         fuel_alone.push(fuel, raw);
@@ -135,7 +135,7 @@ impl<'a> Python<'a> {
     fn run(&self) -> Result<f64, Failure> {
         let mut wasi = WasiCtxBuilder::new();
         wasi.args(&["python", "-c", SCRIPT]);
-        wasi.preopened_dir(self.library, "/", DirPerms::READ, FilePerms::READ)?;
+        wasi.preopened_dir(self.library, "/", FsPerms::ReadOnly)?;
         let mut store = Store::new(self.pre.module().engine(), Host { wasi: wasi.build_p1(), gas: None });
         if self.kind == Kind::Fuel {
             store.set_fuel(u64::MAX)?;
