@@ -201,6 +201,33 @@ fn read(path: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()).into())
 }
 
+/// The path of a file in its folder, and its bytes.
+type NamedFile = (String, Vec<u8>);
+
+/// The regular files below a folder, by their paths in it, sorted. A link or device is an error:
+/// what it stands for is not a part of the folder.
+fn files_below(folder: &Path) -> Result<Vec<NamedFile>, Box<dyn Error>> {
+    let (mut folders, mut files) = (vec![folder.to_owned()], Vec::new());
+    while let Some(below) = folders.pop() {
+        let entries =
+            std::fs::read_dir(&below).map_err(|error| format!("cannot read {}: {error}", below.display()))?;
+        for entry in entries {
+            let entry = entry?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_file() {
+                let name = path.strip_prefix(folder)?.to_str().ok_or("a file name is not UTF-8")?.to_owned();
+                files.push((name, read(&path)?));
+            } else {
+                return Err(format!("{} is neither a file nor a folder", path.display()).into());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 fn text(path: &Path) -> Result<String, Box<dyn Error>> {
     std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()).into())
 }

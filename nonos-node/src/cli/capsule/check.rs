@@ -26,10 +26,13 @@ pub(in crate::cli) struct Check {
 impl Check {
     pub(super) fn run(self) -> CliResult {
         let bytes = read(&self.file)?;
-        let wasm = if pack::is_capsule(&bytes) {
-            unsigned(&self.file)?.payload().to_vec()
+        // A capsule also says which libraries it calls; a bare module cannot.
+        let (wasm, libraries) = if pack::is_capsule(&bytes) {
+            let capsule = unsigned(&self.file)?;
+            let libraries = capsule.dependencies().iter().filter(|need| need.mount.is_none());
+            (capsule.payload().to_vec(), libraries.map(|need| need.name.clone()).collect())
         } else {
-            pack::to_wasm(&bytes)?
+            (pack::to_wasm(&bytes)?, Vec::new())
         };
         let (refused, has_floats) = match instrument::meter(&wasm, &Caps::default()) {
             Ok(metered) => (None, metered.has_floats()),
@@ -40,7 +43,9 @@ impl Check {
             |module: &str, name: &str| name.parse::<HostCall>().ok().filter(|call| call.module() == module);
         let unknown: Vec<String> = imports
             .iter()
-            .filter(|import| known(&import.module, &import.name).is_none())
+            .filter(|import| {
+                known(&import.module, &import.name).is_none() && !libraries.contains(&import.module)
+            })
             .map(|import| format!("{}.{}", import.module, import.name))
             .collect();
         let needs: HostCallSet =
@@ -65,7 +70,8 @@ impl Check {
             }
             for import in &unknown {
                 println!(
-                    "refused: it imports {import}, which no host has; a capsule imports functions of {} and {}",
+                    "refused: it imports {import}, which no host has; a capsule imports functions of {}, {} and \
+                     of libraries that its manifest names",
                     HostCall::WASI_MODULE,
                     HostCall::NONOS_MODULE
                 );

@@ -6,8 +6,8 @@ use clap::Args;
 use nonos_capsule::{Image, Kind};
 use nonos_node::pack;
 
-use super::read;
 use super::recipe::Recipe;
+use super::{files_below, read};
 use crate::cli::{CliResult, print_json};
 
 /// Packs a module into an unsigned capsule. A folder or a .tar becomes an image: files that other
@@ -62,32 +62,12 @@ fn archive(path: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
 }
 
 fn of_folder(folder: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
-    let mut files = Vec::new();
-    list(folder, folder, &mut files)?;
-    files.sort();
     let mut archive = tar::Builder::new(Vec::new());
-    for (name, path) in files {
-        let bytes = read(&path)?;
+    for (name, bytes) in files_below(folder)? {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
         archive.append_data(&mut header, &name, &bytes[..])?;
     }
     Ok(archive.into_inner()?)
-}
-
-/// Regular files below a folder; links are not followed.
-fn list(top: &Path, folder: &Path, files: &mut Vec<(PathBuf, PathBuf)>) -> Result<(), Box<dyn Error>> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let (path, kind) = (entry.path(), entry.file_type()?);
-        if kind.is_dir() {
-            list(top, &path, files)?;
-        } else if kind.is_file() {
-            files.push((path.strip_prefix(top)?.to_owned(), path));
-        } else {
-            return Err(format!("{} is neither a file nor a folder", path.display()).into());
-        }
-    }
-    Ok(())
 }

@@ -7,7 +7,7 @@ use nonos_capsule::{Capsule, Execution, Image, Invocation, Preopen};
 use nonos_identity::wire::{self, Wire};
 use nonos_identity::{Digest, NetworkId, NodeId, Timestamp};
 
-use super::{read, write};
+use super::{files_below, read, write};
 
 /// What a run was asked and what it did: all a replay needs but the capsule and its directories.
 #[derive(Encode, Decode)]
@@ -54,27 +54,11 @@ impl Directories {
     fn preopens(&self) -> Result<Vec<Preopen>, Box<dyn Error>> {
         let preopen = |given: &String| -> Result<Preopen, Box<dyn Error>> {
             let (path, folder) = given.split_once('=').ok_or("--dir takes GUEST=FOLDER")?;
-            let mut files = Vec::new();
-            list(Path::new(folder), Path::new(folder), &mut files)?;
+            let files = files_below(Path::new(folder))?;
             Ok(Preopen { path: path.to_owned(), image: Image::from_files(files)? })
         };
         self.dir.iter().map(preopen).collect()
     }
-}
-
-fn list(top: &Path, folder: &Path, files: &mut Vec<(String, Vec<u8>)>) -> Result<(), Box<dyn Error>> {
-    let entries =
-        std::fs::read_dir(folder).map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
-    for entry in entries {
-        let (path, kind) = entry.map(|entry| (entry.path(), entry.file_type()))?;
-        if kind?.is_dir() {
-            list(top, &path, files)?;
-        } else {
-            let name = path.strip_prefix(top)?.to_str().ok_or("a file name is not UTF-8")?.to_owned();
-            files.push((name, read(&path)?));
-        }
-    }
-    Ok(())
 }
 
 impl Inputs {
