@@ -1,14 +1,17 @@
 //! The chain of checkpoints: what a run commits to while it goes.
 //!
 //! ```text
-//! cp_0      = H(genesis, capsule_id, policy digest, nonce, input digest, instrument version)
-//! cp_k      = H(checkpoint, cp_{k-1}, k, gas used, memory pages, memory root, H(globals), stack slots, host log,
+//! cp_0      = H(genesis, capsule id | policy digest | nonce | input digest | instrument version | gas schedule)
+//! cp_k      = H(checkpoint, cp_{k-1}, k | gas used | memory pages | stack slots, memory root, globals, host log,
 //!               file system root, or nothing without files)
-//! exec_hash = H(execution, cp_last, status, output digest, stderr digest, gas used, peak pages, host calls, count)
+//! exec_hash = H(execution, cp_last | output digest | stderr digest | gas used | peak pages | host calls | count,
+//!               status, inbound)
 //! ```
-//! `H` is SHA3-512 over length-prefixed fields under a domain. Memory is committed in logical
-//! pages of 4 KiB whatever the machine's are: a leaf is the keyed BLAKE3 of the page, sixteen of
-//! them hash to the node of a 64 KiB page, and the root is the hash over the nodes. A run with
+//! `H` is SHA3-512 over length-prefixed fields under a domain; `|` joins parts of fixed length
+//! to one field. Memory is committed in logical pages of 4 KiB whatever the machine's are: a leaf
+//! is the keyed BLAKE3 of the page, sixteen of them hash to the node of a 64 KiB page under
+//! another key, and the root is `H` over the nodes. The host log is SHA3-256 over a record of each
+//! call: number, outcome, gas used, errno, operands; and over what the mesh answered. A run with
 //! libraries has several memories: their pages are counted together, the memory root is the hash
 //! over their roots in the order of the instances, and globals follow one another in that order.
 //! Locals and operands are not committed; between two checkpoints determinism implies them.
@@ -19,11 +22,10 @@ use nonos_identity::wire::{self, Wire};
 use nonos_identity::{Digest, WideDigest};
 
 use crate::capsule::CapsuleId;
-use crate::domains::{CHECKPOINT, EXECUTION, GENESIS, GLOBALS, MEMORY};
+use crate::domains::{CHECKPOINT, EXECUTION, GENESIS, MEMORY};
 use crate::execution::{Execution, Status};
 use crate::fs;
 use crate::instrument;
-use crate::policy::Policy;
 
 /// Page of a leaf, in bytes.
 const PAGE_BYTES: usize = 4_096;
@@ -31,7 +33,8 @@ const PAGE_BYTES: usize = 4_096;
 pub(crate) const WASM_PAGE_BYTES: usize = 65_536;
 const LEAVES_PER_NODE: usize = WASM_PAGE_BYTES / PAGE_BYTES;
 
-type Leaf = [u8; 32];
+/// Keyed BLAKE3 of a page, or of the leaves of a node.
+type Hash = [u8; 32];
 
 /// State of a run at a checkpoint.
 pub(crate) struct Moment<'a> {
@@ -57,24 +60,25 @@ pub(crate) struct Chain {
 pub(crate) struct MemoryTree {
     /// The memory as of the last checkpoint.
     shadow: Vec<u8>,
-    leaves: Vec<Leaf>,
-    nodes: Vec<[u8; 64]>,
+    leaves: Vec<Hash>,
+    nodes: Vec<Hash>,
 }
 
 static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 
-/// The key of leaves, and the hashes of memory that nobody touched.
-static UNTOUCHED: LazyLock<Untouched> = LazyLock::new(|| {
-    let leaf_key = *Digest::of(MEMORY, &[b"leaf"]).as_bytes();
-    let leaf = *blake3::keyed_hash(&leaf_key, &ZERO_PAGE).as_bytes();
-    let node = *WideDigest::of(MEMORY, &[b"node", [leaf; LEAVES_PER_NODE].as_flattened()]).as_bytes();
-    Untouched { leaf_key, leaf, node }
+static KEYS: LazyLock<Keys> = LazyLock::new(|| {
+    let [leaf, node] = [&b"leaf"[..], b"node"].map(|name| *Digest::of(MEMORY, &[name]).as_bytes());
+    let zero_leaf = *blake3::keyed_hash(&leaf, &ZERO_PAGE).as_bytes();
+    let zero_node = *blake3::keyed_hash(&node, [zero_leaf; LEAVES_PER_NODE].as_flattened()).as_bytes();
+    Keys { leaf, node, zero_leaf, zero_node }
 });
 
-struct Untouched {
-    leaf_key: [u8; 32],
-    leaf: Leaf,
-    node: [u8; 64],
+struct Keys {
+    leaf: Hash,
+    node: Hash,
+    /// The hashes of memory that nobody touched.
+    zero_leaf: Hash,
+    zero_node: Hash,
 }
 
 impl Chain {
@@ -84,16 +88,18 @@ impl Chain {
 
     pub(crate) fn push(&mut self, moment: &Moment<'_>) {
         let last = self.links.last().map_or(&[][..], |link| link.as_bytes());
+        let mut figures = [0; 28];
+        let (counts, depth) = figures.split_at_mut(24);
+        let numbers = [self.links.len() as u64, moment.gas_used, moment.pages];
+        counts.copy_from_slice(numbers.map(u64::to_le_bytes).as_flattened());
+        depth.copy_from_slice(&moment.depth.to_le_bytes());
         let link = WideDigest::of(
             CHECKPOINT,
             &[
                 last,
-                &(self.links.len() as u64).to_le_bytes(),
-                &moment.gas_used.to_le_bytes(),
-                &moment.pages.to_le_bytes(),
+                &figures,
                 memory_root(moment.memories).as_bytes(),
-                WideDigest::of(GLOBALS, &[moment.globals]).as_bytes(),
-                &moment.depth.to_le_bytes(),
+                moment.globals,
                 moment.host_log.as_bytes(),
                 moment.files.as_ref().map_or(&[][..], |root| root),
             ],
@@ -120,12 +126,12 @@ fn memory_root(roots: &[WideDigest]) -> WideDigest {
 impl MemoryTree {
     /// The root now. After the last one there is no copy of the memory to compare with.
     pub(crate) fn root(&mut self, memory: &[u8], is_last: bool) -> WideDigest {
-        let untouched = &*UNTOUCHED;
+        let keys = &*KEYS;
         if !is_last {
             self.shadow.resize(memory.len(), 0);
         }
-        self.leaves.resize(memory.len().div_ceil(PAGE_BYTES), untouched.leaf);
-        self.nodes.resize(memory.len().div_ceil(WASM_PAGE_BYTES), untouched.node);
+        self.leaves.resize(memory.len().div_ceil(PAGE_BYTES), keys.zero_leaf);
+        self.nodes.resize(memory.len().div_ceil(WASM_PAGE_BYTES), keys.zero_node);
         let mut shadow = self.shadow.chunks_mut(PAGE_BYTES);
         let leaves = self.leaves.chunks_mut(LEAVES_PER_NODE);
         for ((now, leaves), node) in memory.chunks(WASM_PAGE_BYTES).zip(leaves).zip(&mut self.nodes) {
@@ -136,14 +142,14 @@ impl MemoryTree {
                 if now == then.as_deref().unwrap_or(&ZERO_PAGE) {
                     continue;
                 }
-                *leaf = *blake3::keyed_hash(&untouched.leaf_key, now).as_bytes();
+                *leaf = *blake3::keyed_hash(&keys.leaf, now).as_bytes();
                 if let (Some(then), false) = (then, is_last) {
                     then.copy_from_slice(now);
                 }
                 is_dirty = true;
             }
             if is_dirty {
-                *node = *WideDigest::of(MEMORY, &[b"node", leaves.as_flattened()]).as_bytes();
+                *node = *blake3::keyed_hash(&keys.node, leaves.as_flattened()).as_bytes();
             }
         }
         WideDigest::of(MEMORY, &[b"root", self.nodes.as_flattened()])
@@ -153,21 +159,19 @@ impl MemoryTree {
 /// The first link: everything that decides the run.
 pub(crate) fn genesis(
     capsule: &CapsuleId,
-    policy: &Policy,
+    policy_digest: &WideDigest,
     nonce: &[u8; 32],
     input_digest: &WideDigest,
 ) -> WideDigest {
-    WideDigest::of(
-        GENESIS,
-        &[
-            capsule.as_bytes(),
-            policy.digest().as_bytes(),
-            nonce,
-            input_digest.as_bytes(),
-            &instrument::VERSION.to_le_bytes(),
-            &instrument::GAS_SCHEDULE.to_le_bytes(),
-        ],
-    )
+    let parts: [&[u8]; 6] = [
+        capsule.as_bytes(),
+        policy_digest.as_bytes(),
+        nonce,
+        input_digest.as_bytes(),
+        &instrument::VERSION.to_le_bytes(),
+        &instrument::GAS_SCHEDULE.to_le_bytes(),
+    ];
+    WideDigest::of(GENESIS, &[&parts.concat()])
 }
 
 impl Wire for Status {
@@ -179,21 +183,19 @@ impl Execution {
     /// that output, status and figures belong to the hash.
     #[must_use]
     pub fn compute_hash(&self) -> WideDigest {
-        let last = self.checkpoints.last().map_or(&[][..], |link| link.as_bytes());
-        WideDigest::of(
-            EXECUTION,
-            &[
-                last,
-                &wire::to_bytes(&self.status),
-                self.output_digest.as_bytes(),
-                WideDigest::of_bytes(&self.stderr).as_bytes(),
-                &self.gas_used.to_le_bytes(),
-                &self.peak_pages.to_le_bytes(),
-                &self.host_calls.bits().to_le_bytes(),
-                &(self.checkpoints.len() as u64).to_le_bytes(),
-                &minicbor::to_vec(&self.inbound).unwrap_or_default(),
-            ],
-        )
+        let last = self.checkpoints.last().map_or(&[0; 64], |link| link.as_bytes());
+        let stderr_digest = WideDigest::of_bytes(&self.stderr);
+        let parts: [&[u8]; 7] = [
+            last,
+            self.output_digest.as_bytes(),
+            stderr_digest.as_bytes(),
+            &self.gas_used.to_le_bytes(),
+            &self.peak_pages.to_le_bytes(),
+            &self.host_calls.bits().to_le_bytes(),
+            &(self.checkpoints.len() as u64).to_le_bytes(),
+        ];
+        let inbound = minicbor::to_vec(&self.inbound).unwrap_or_default();
+        WideDigest::of(EXECUTION, &[&parts.concat(), &wire::to_bytes(&self.status), &inbound])
     }
 }
 
@@ -248,19 +250,9 @@ mod tests {
     #[test]
     fn the_root_of_one_memory_enters_as_it_is() {
         let root = fresh().root(&vec![1; WASM_PAGE_BYTES], true);
-        let (first, globals) = (WideDigest::of_bytes(&[]), WideDigest::of(GLOBALS, &[&[]]));
-        let (one, host_log) = (1u64.to_le_bytes(), Digest::of_bytes(&[]));
-        let fields: [&[u8]; 9] = [
-            first.as_bytes(),
-            &one,
-            &one,
-            &one,
-            root.as_bytes(),
-            globals.as_bytes(),
-            &[0; 4],
-            host_log.as_bytes(),
-            &[],
-        ];
+        let (first, host_log) = (WideDigest::of_bytes(&[]), Digest::of_bytes(&[]));
+        let figures = [&[1u64.to_le_bytes(); 3].concat()[..], &[0; 4]].concat();
+        let fields: [&[u8]; 6] = [first.as_bytes(), &figures, root.as_bytes(), &[], host_log.as_bytes(), &[]];
         assert_eq!(link(&[root], None), WideDigest::of(CHECKPOINT, &fields));
     }
 

@@ -181,6 +181,32 @@ pub(crate) fn join(entries: &[Entry], bodies: &[Option<&[u8]>], magic: [u8; 8]) 
     bytes
 }
 
+/// The same bytes with a table that fits them but for the lengths, so that what is behind the
+/// digests can be tried with any bytes.
+#[cfg(feature = "testing")]
+pub(crate) fn with_fitting_table(bytes: &[u8], magic: [u8; 8]) -> Option<Vec<u8>> {
+    let mut table = Reader(bytes);
+    table.take(HEADER_BYTES).ok()?;
+    let mut sections = Reader(bytes.get(TABLE_END..)?);
+    let (mut entries, mut bodies) = (Vec::new(), Vec::new());
+    for id in LAYOUT {
+        let mut entry = Reader(table.take(ENTRY_BYTES).ok()?);
+        entry.take(12).ok()?;
+        let len = u64::from_le_bytes(entry.array().ok()?);
+        let digest = WideDigest::from_bytes(entry.array().ok()?);
+        if magic == HEAD_MAGIC && id == PAYLOAD {
+            entries.push(Entry { id, len, digest });
+            bodies.push(None);
+            continue;
+        }
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(sections.0.len());
+        let body = sections.take(len).ok()?;
+        entries.push(Entry { id, len: body.len() as u64, digest: WideDigest::of_bytes(body) });
+        bodies.push(Some(body));
+    }
+    Some(join(&entries, &bodies, magic))
+}
+
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

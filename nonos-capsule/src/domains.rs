@@ -22,10 +22,8 @@ pub const INVOCATION: Domain = Domain::new("nonos/capsule/invocation/v1");
 pub const NONCE: Domain = Domain::new("nonos/capsule/nonce/v1");
 /// Seed of the guest's random stream.
 pub const RANDOM: Domain = Domain::new("nonos/capsule/random/v1");
-/// Running hash over the host calls.
+/// Hash over the host calls.
 pub const HOST_LOG: Domain = Domain::new("nonos/capsule/host-log/v1");
-/// Digest over the mutable globals of a guest.
-pub const GLOBALS: Domain = Domain::new("nonos/capsule/globals/v1");
 /// Leaf and node of the tree over memory pages.
 pub const MEMORY: Domain = Domain::new("nonos/capsule/memory/v1");
 /// Pages, files, inodes and root of a run's file system.
@@ -54,7 +52,6 @@ pub const ALL: &[Domain] = &[
     NONCE,
     RANDOM,
     HOST_LOG,
-    GLOBALS,
     MEMORY,
     FILES,
     IMAGE,

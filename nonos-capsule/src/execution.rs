@@ -104,9 +104,10 @@ impl Invocation {
     /// standard input, and path and digest of each preopened image.
     #[must_use]
     pub fn digest(&self) -> WideDigest {
-        let clock = self.clock.as_secs().to_le_bytes();
-        let counts = [self.args.len() as u64, self.env.len() as u64].map(u64::to_le_bytes).concat();
-        let mut fields: Vec<&[u8]> = vec![self.caller.as_bytes(), self.network.as_bytes(), &clock, &counts];
+        let numbers = [self.clock.as_secs(), self.args.len() as u64, self.env.len() as u64];
+        let numbers = numbers.map(u64::to_le_bytes);
+        let head = [&self.caller.as_bytes()[..], self.network.as_bytes(), numbers.as_flattened()].concat();
+        let mut fields: Vec<&[u8]> = vec![&head];
         fields.extend(self.args.iter().map(String::as_bytes));
         fields.extend(self.env.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]));
         fields.push(&self.input);

@@ -76,8 +76,22 @@ pub(crate) fn global_export(index: u32) -> String {
 /// # Errors
 /// [`ProfileError`] names the first part of the module that breaks a rule.
 pub fn meter(wasm: &[u8], caps: &Caps) -> Result<Metered, ProfileError> {
+    meter_with(wasm, caps, true)
+}
+
+/// As [`meter`], but the depth of the stack is not counted: for measurements of what that costs. No
+/// runtime takes such a module.
+///
+/// # Errors
+/// [`ProfileError`] names the first part of the module that breaks a rule.
+#[cfg(feature = "testing")]
+pub fn meter_gas_only(wasm: &[u8], caps: &Caps) -> Result<Vec<u8>, ProfileError> {
+    Ok(meter_with(wasm, caps, false)?.wasm)
+}
+
+fn meter_with(wasm: &[u8], caps: &Caps, counts_depth: bool) -> Result<Metered, ProfileError> {
     let facts = profile::check(wasm, caps)?;
-    let wasm = transform(wasm, &facts)?;
+    let wasm = transform(wasm, &facts, counts_depth)?;
     profile::validate(&wasm)?;
     Ok(Metered { wasm, facts })
 }
@@ -89,6 +103,7 @@ struct Added<'a> {
     gas: u32,
     depth: u32,
     prepaid: Vec<Option<u64>>,
+    counts_depth: bool,
 }
 
 impl Added<'_> {
@@ -116,10 +131,11 @@ impl From<ReencodeError> for ProfileError {
     }
 }
 
-fn transform(wasm: &[u8], facts: &Facts) -> Result<Vec<u8>, ProfileError> {
+fn transform(wasm: &[u8], facts: &Facts, counts_depth: bool) -> Result<Vec<u8>, ProfileError> {
     let tick = facts.import_count();
     let prepaid = leaf::prepaid(wasm, facts)?;
-    let mut added = Added { facts, tick, gas: facts.global_count, depth: facts.global_count + 1, prepaid };
+    let (gas, depth) = (facts.global_count, facts.global_count + 1);
+    let mut added = Added { facts, tick, gas, depth, prepaid, counts_depth };
     let (mut out, bodies) = Sections::read(&mut added, wasm)?;
 
     // Types beyond the module's own: that of the tick, and one per function for the block that

@@ -36,7 +36,7 @@ use self::cache::{AotCache, ModuleKey};
 use self::compile::Compiler;
 use self::engine::{Engine, EngineError, Prepared, Program};
 use self::error::{Aborted, LoadError, ReplayError, RunError};
-use self::session::{Instances, Session, alone};
+use self::session::{Command, Session};
 use self::wasmtime::WasmtimeEngine;
 
 /// How a runtime treats all capsules.
@@ -143,7 +143,7 @@ impl Runtime {
         };
         // What was kept was kept under another policy, perhaps for another entry.
         check(&outline, &policy, &entry)?;
-        Ok(Loaded { capsule_id: capsule.id(), policy, entry, mounts, instances: alone(), program })
+        Ok(Loaded::new(Command::new(capsule.id(), policy, entry).with_mounts(mounts), program))
     }
 }
 
@@ -201,26 +201,25 @@ fn check_entry(outline: &Outline, entry: &str) -> Result<(), LoadError> {
 /// A capsule ready to run any number of times, from any thread.
 #[derive(Clone)]
 pub struct Loaded {
-    capsule_id: CapsuleId,
-    policy: Policy,
-    entry: String,
-    /// The images of the capsule's dependencies.
-    mounts: Arc<[Preopen]>,
-    instances: Instances,
+    command: Arc<Command>,
     program: Arc<dyn Program>,
 }
 
 impl Loaded {
+    fn new(command: Command, program: Arc<dyn Program>) -> Self {
+        Self { command: Arc::new(command), program }
+    }
+
     /// The capsule.
     #[must_use]
-    pub const fn capsule_id(&self) -> CapsuleId {
-        self.capsule_id
+    pub fn capsule_id(&self) -> CapsuleId {
+        self.command.capsule_id
     }
 
     /// The effective policy.
     #[must_use]
-    pub const fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn policy(&self) -> &Policy {
+        &self.command.policy
     }
 
     /// Consumes the nonce, then runs without a mesh; blocks the calling thread until the end.
@@ -263,7 +262,7 @@ impl Loaded {
 
     fn consume(&self, invocation: &Invocation, nonces: &dyn NonceStore) -> Result<(), RunError> {
         invocation.check()?;
-        nonces.consume(&invocation.nonce_key(&self.capsule_id)).map_err(|error| match error {
+        nonces.consume(&invocation.nonce_key(&self.command.capsule_id)).map_err(|error| match error {
             NonceError::Used => RunError::NonceUsed,
             NonceError::Store(error) => RunError::Store(error),
         })
@@ -276,7 +275,7 @@ impl Loaded {
         entry: String,
         program: Arc<dyn Program>,
     ) -> Self {
-        Self { capsule_id, policy, entry, mounts: Arc::new([]), instances: alone(), program }
+        Self::new(Command::new(capsule_id, policy, entry), program)
     }
 
     #[cfg(all(feature = "testing", feature = "wasmi"))]
@@ -286,14 +285,7 @@ impl Loaded {
 
     /// Runs on the calling thread; a panic of the engine stays in here.
     fn session(&self, invocation: &Invocation, port: Box<dyn MeshPort>) -> Result<Box<Session>, Aborted> {
-        let session = Box::new(Session::new(
-            (self.capsule_id, Arc::clone(&self.instances)),
-            self.entry.clone(),
-            self.policy.clone(),
-            &self.mounts,
-            invocation.clone(),
-            port,
-        ));
+        let session = Box::new(Session::new(Arc::clone(&self.command), invocation.clone(), port));
         let run = AssertUnwindSafe(|| self.program.run(session));
         panic::catch_unwind(run).map_err(|_| Aborted::Host("engine panicked".to_owned()))
     }
@@ -302,8 +294,8 @@ impl Loaded {
 impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loaded")
-            .field("capsule_id", &self.capsule_id)
-            .field("policy", &self.policy)
+            .field("capsule_id", &self.command.capsule_id)
+            .field("policy", &self.command.policy)
             .finish_non_exhaustive()
     }
 }

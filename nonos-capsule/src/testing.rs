@@ -7,17 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use nonos_identity::wire;
-use nonos_identity::{Digest, Unverified, Verified};
+use nonos_identity::{Digest, NetworkId, Timestamp, Unverified, Verified};
 use proptest::prelude::*;
 
+use crate::container::{CAPSULE_MAGIC, HEAD_MAGIC, with_fitting_table};
 use crate::runtime::wasi;
 use crate::{
-    Caps, Capsule, CapsuleId, CapsuleStore, Chunk, ClockMode, Execution, Head, HostCall, Image, Manifest,
-    NonceError, NonceStore, Policy, RandomMode, StoreError, instrument,
+    Caps, Capsule, CapsuleId, CapsuleStore, CheckSigned as _, Chunk, ClockMode, Execution, Head, HostCall,
+    Image, Manifest, NonceError, NonceStore, Policy, RandomMode, SignaturePolicy, StoreError, instrument,
 };
 
 #[cfg(feature = "wasmi")]
 pub use self::differential::{Differential, fuzz_differential};
+
+/// When signatures of fuzzed capsules are checked.
+const FUZZ_TIME: Timestamp = Timestamp::from_secs(1_790_000_000);
 
 /// Capsules in memory.
 #[derive(Debug, Default)]
@@ -150,25 +154,32 @@ pub fn policies() -> impl Strategy<Value = Policy> {
     })
 }
 
-/// Feeds bytes to the capsule decoder: what it takes, it gives back byte for byte.
+/// Feeds bytes to the capsule decoder, as they are and with a section table made to fit them: what
+/// it takes, it gives back byte for byte, and checking its signatures ends with an answer.
 ///
 /// # Panics
 /// If the decoder is wrong.
 pub fn fuzz_capsule(bytes: &[u8]) {
-    if let Ok(capsule) = Capsule::parse(bytes) {
-        let same = capsule.check(|capsule| if capsule.to_bytes() == bytes { Ok(()) } else { Err(()) });
+    for bytes in [Some(bytes.to_vec()), with_fitting_table(bytes, CAPSULE_MAGIC)].into_iter().flatten() {
+        let Ok(capsule) = Capsule::parse(&bytes) else { continue };
+        let same = capsule.check(|capsule| (capsule.to_bytes() == bytes).then_some(()).ok_or(()));
         assert!(same.is_ok(), "a capsule has one encoding");
+        let rule = SignaturePolicy::new(NetworkId::from_name("fuzz"));
+        let _ = Capsule::parse(&bytes).map(|capsule| capsule.check_signed(&rule, FUZZ_TIME));
     }
 }
 
-/// Feeds bytes to the head decoder: what it takes, it gives back byte for byte.
+/// As [`fuzz_capsule`], for heads.
 ///
 /// # Panics
 /// If the decoder is wrong.
 pub fn fuzz_head(bytes: &[u8]) {
-    if let Ok(head) = Head::parse(bytes) {
-        let same = head.check(|head| if head.to_bytes() == bytes { Ok(()) } else { Err(()) });
+    for bytes in [Some(bytes.to_vec()), with_fitting_table(bytes, HEAD_MAGIC)].into_iter().flatten() {
+        let Ok(head) = Head::parse(&bytes) else { continue };
+        let same = head.check(|head| (head.to_bytes() == bytes).then_some(()).ok_or(()));
         assert!(same.is_ok(), "a head has one encoding");
+        let rule = SignaturePolicy::new(NetworkId::from_name("fuzz"));
+        let _ = Head::parse(&bytes).map(|head| head.check_signed(&rule, FUZZ_TIME));
     }
 }
 

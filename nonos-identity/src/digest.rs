@@ -16,12 +16,37 @@ pub struct WideDigest([u8; 64]);
 /// Feeds `domain` and every field to the hash, each after its length as eight little-endian
 /// bytes, so that no two different field lists hash the same bytes.
 fn absorb(hash: &mut impl sha3::digest::Update, domain: Domain, fields: &[&[u8]]) {
-    let name = domain.as_bytes();
-    hash.update(&(name.len() as u64).to_le_bytes());
-    hash.update(name);
-    for field in fields {
-        hash.update(&(field.len() as u64).to_le_bytes());
-        hash.update(field);
+    absorb_field(hash, domain.as_bytes());
+    fields.iter().for_each(|field| absorb_field(hash, field));
+}
+
+fn absorb_field(hash: &mut impl sha3::digest::Update, field: &[u8]) {
+    hash.update(&(field.len() as u64).to_le_bytes());
+    hash.update(field);
+}
+
+/// [`Digest::of`] for fields that come one after another.
+#[derive(Clone, Debug)]
+pub struct RunningDigest(Sha3_256);
+
+impl RunningDigest {
+    /// No field yet.
+    #[must_use]
+    pub fn new(domain: Domain) -> Self {
+        let mut hash = Sha3_256::new();
+        absorb(&mut hash, domain, &[]);
+        Self(hash)
+    }
+
+    /// One field more.
+    pub fn field(&mut self, field: &[u8]) {
+        absorb_field(&mut self.0, field);
+    }
+
+    /// The digest of the fields so far; more may follow.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest(self.0.clone().finalize().into())
     }
 }
 
@@ -102,6 +127,16 @@ mod tests {
     fn field_borders_matter() {
         assert_ne!(Digest::of(D, &[b"ab", b"c"]), Digest::of(D, &[b"a", b"bc"]));
         assert_ne!(WideDigest::of(D, &[b"ab"]), WideDigest::of(D, &[b"ab", b""]));
+    }
+
+    #[test]
+    fn a_running_digest_is_that_of_all_fields_so_far() {
+        let mut running = RunningDigest::new(D);
+        assert_eq!(running.digest(), Digest::of(D, &[]));
+        running.field(b"ab");
+        assert_eq!(running.digest(), Digest::of(D, &[b"ab"]));
+        running.field(&[7; 200]);
+        assert_eq!(running.digest(), Digest::of(D, &[b"ab", &[7; 200]]));
     }
 
     #[test]

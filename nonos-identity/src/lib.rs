@@ -40,7 +40,7 @@ pub mod wire;
 pub use crate::address::{OnionAddress, OnionAddressError, OnionNetwork};
 pub use crate::binding::{Binding, BindingError};
 pub use crate::certificate::{Certificate, CertificateError, CertificateRequest};
-pub use crate::digest::{Digest, WideDigest};
+pub use crate::digest::{Digest, RunningDigest, WideDigest};
 pub use crate::domain::Domain;
 pub use crate::envelope::{Envelope, EnvelopeError, Header};
 pub use crate::exec::{

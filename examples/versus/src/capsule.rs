@@ -24,13 +24,13 @@ use wasmtime::{
 
 use self::kernels::{KECCAK, KECCAK_FIRST_LANE, Kernel, NOOP, compiled, permutations, sweep, tight};
 use crate::Failure;
-use crate::report::{Better, Of, Paired, Report, Row, Unmeasured, cpu_seconds, median, wall_seconds};
+use crate::report::{Better, Of, Paired, Report, Row, Unmeasured, cpu_seconds, wall_seconds};
 
 const ENTRY: &str = "_start";
 /// Gas granted at each tick, as the runtime does.
 const SLICE_GAS: i64 = 50_000_000;
-/// Instantiations of which a round takes the median.
-const CALLS: usize = 300;
+/// Instantiations of which a round takes the percentiles.
+const CALLS: usize = 2_000;
 
 const RAW: &str = "raw wasmtime 48, pooling";
 const FUEL: &str = "wasmtime 48 with its own fuel";
@@ -195,6 +195,10 @@ fn metered(wasm: &[u8]) -> Result<instrument::Metered, Failure> {
     Ok(instrument::meter(wasm, &Caps::default())?)
 }
 
+fn gas_only(wasm: &[u8]) -> Result<Vec<u8>, Failure> {
+    Ok(instrument::meter_gas_only(wasm, &Caps::default())?)
+}
+
 /// The Keccak kernel is Keccak: one permutation of zero gives the published lane.
 fn check_known_answer(engines: &Engines) -> Result<(), Failure> {
     let wasm = wat::parse_str(permutations(1))?;
@@ -231,10 +235,16 @@ fn run_loaded(loaded: &Loaded) -> Result<f64, Failure> {
     if status.is_success() { Ok(seconds) } else { Err(format!("run ended with {status}").into()) }
 }
 
-/// The median time of many calls, in microseconds on the wall clock.
-fn p50<E: Into<Failure>>(mut call: impl FnMut() -> Result<f64, E>) -> Result<f64, Failure> {
-    let times = (0..CALLS).map(|_| call().map_err(Into::into)).collect::<Result<Vec<_>, _>>()?;
-    Ok(median(&times) * 1e6)
+/// Percentiles that are reported of many calls.
+const PERCENTILES: [usize; 2] = [50, 99];
+
+/// The time of many calls at each of [`PERCENTILES`], in microseconds on the wall clock.
+fn percentiles<E: Into<Failure>>(
+    mut call: impl FnMut() -> Result<f64, E>,
+) -> Result<[f64; PERCENTILES.len()], Failure> {
+    let mut times = (0..CALLS).map(|_| call().map_err(Into::into)).collect::<Result<Vec<_>, _>>()?;
+    times.sort_by(f64::total_cmp);
+    Ok(PERCENTILES.map(|percent| times.get(CALLS * percent / 100).copied().unwrap_or_default() * 1e6))
 }
 
 fn instantiation(rounds: usize, engines: &Engines, runtime: &Runtime) -> Result<Vec<Row>, Failure> {
@@ -243,28 +253,34 @@ fn instantiation(rounds: usize, engines: &Engines, runtime: &Runtime) -> Result<
     let bare = Program::new(&engines.raw, metered(&wasm)?.wasm(), Kind::Metered)?;
     let loaded = load(runtime, &wasm, Policy::DEFAULT_CHECKPOINT_INTERVAL_GAS)?;
     let once = |program: &Program| {
-        p50(|| {
+        percentiles(|| {
             let (result, seconds) = wall_seconds(|| program.run_once());
             result.map(|()| seconds)
         })
     };
-    let (mut bares, mut hosts) = (Paired::default(), Paired::default());
+    let [mut bares, mut hosts] = [(); 2].map(|()| PERCENTILES.map(|_| Paired::default()));
     for _ in 0..rounds {
         let anchor = once(&raw)?;
-        bares.push(once(&bare)?, anchor);
-        let host = p50(|| {
+        let host = percentiles(|| {
             let (invocation, nonces) = (invocation(), MemoryNonceStore::default());
             let (execution, seconds) = wall_seconds(|| loaded.run(&invocation, &nonces));
             execution.map(|_| seconds)
         })?;
-        hosts.push(host, anchor);
+        for (pairs, ours) in [(&mut bares, once(&bare)?), (&mut hosts, host)] {
+            for ((pair, ours), anchor) in pairs.iter_mut().zip(ours).zip(anchor) {
+                pair.push(ours, anchor);
+            }
+        }
     }
-    Ok(vec![
-        bares.row("instantiate + first call p50, bare", "us wall", Better::Lower, RAW).target(Of::Ours, 6.0),
-        hosts
-            .row("instantiate + first call p50, full host", "us wall", Better::Lower, RAW)
-            .target(Of::Ours, 15.0),
-    ])
+    let mut rows = Vec::new();
+    for (pairs, host, target) in [(bares, "bare", 6.0), (hosts, "full host", 15.0)] {
+        for (pair, percent) in pairs.iter().zip(PERCENTILES) {
+            let name = format!("instantiate + first call p{percent}, {host}");
+            let row = pair.row(name, "us wall", Better::Lower, RAW);
+            rows.push(if percent == 50 { row.target(Of::Ours, target) } else { row });
+        }
+    }
+    Ok(rows)
 }
 
 /// One kernel on every engine.
@@ -273,6 +289,7 @@ struct Entrant {
     has_floats: bool,
     raw: Program,
     fuel: Program,
+    gas_only: Program,
     metered: Program,
     shipped: Program,
     loaded: Loaded,
@@ -286,6 +303,8 @@ struct Entrant {
 enum Subject {
     Raw,
     Fuel,
+    /// Gas without depth.
+    GasOnly,
     /// Gas and depth.
     Metered,
     /// Gas, depth, and canonical NaNs where there are floats: what the runtime compiles.
@@ -306,6 +325,7 @@ impl Entrant {
             has_floats: metered.has_floats(),
             raw: Program::new(&engines.raw, &wasm, Kind::Raw)?,
             fuel: Program::new(&engines.fuel, &wasm, Kind::Fuel)?,
+            gas_only: Program::new(&engines.raw, &gas_only(&wasm)?, Kind::Metered)?,
             metered: Program::new(&engines.raw, metered.wasm(), Kind::Metered)?,
             shipped: Program::new(shipped, metered.wasm(), Kind::Metered)?,
             loaded: load(runtime, &wasm, Policy::DEFAULT_CHECKPOINT_INTERVAL_GAS)?,
@@ -329,6 +349,7 @@ impl Entrant {
         let programs = [
             (Subject::Raw, &self.raw),
             (Subject::Fuel, &self.fuel),
+            (Subject::GasOnly, &self.gas_only),
             (Subject::Metered, &self.metered),
             (Subject::Shipped, &self.shipped),
         ];
@@ -365,6 +386,7 @@ fn metering(entrants: &[Entrant]) -> Vec<Row> {
     let (mut rows, over_raw) = compare("metering + depth", Subject::Metered, Subject::Raw, RAW);
     rows.push(over_raw.target(Of::Ratio, 1.45));
     for (name, ours, anchor, anchor_name) in [
+        ("metering", Subject::GasOnly, Subject::Raw, RAW),
         ("metering + depth beside native fuel", Subject::Metered, Subject::Fuel, FUEL),
         ("native fuel alone", Subject::Fuel, Subject::Raw, RAW),
     ] {

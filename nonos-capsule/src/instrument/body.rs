@@ -313,7 +313,7 @@ pub(super) fn transform(
         return Ok(function);
     }
     let plan = Plan::new(&operators, added);
-    let counts_slots = plan.calls || frame_slots > LEAF_SLOTS;
+    let counts_slots = added.counts_depth && (plan.calls || frame_slots > LEAF_SLOTS);
     let is_flat = plan.is_flat() && !counts_slots;
     if !is_flat {
         locals.push((1, ValType::I64));

@@ -15,7 +15,7 @@ use wasm_encoder::{
 use super::cache::ModuleKey;
 use super::engine::Part;
 use super::error::LoadError;
-use super::session::Instances;
+use super::session::{Command, Instances};
 use super::{Loaded, Runtime, check_declared, check_entry, effective, host_call};
 use crate::capsule::{Capsule, CapsuleId};
 use crate::execution::Preopen;
@@ -71,7 +71,8 @@ impl Runtime {
         };
         let parts: Vec<Part<'_>> = nodes.into_iter().zip(&modules).map(part).collect();
         let program = self.engine.link(&parts)?;
-        Ok(Loaded { capsule_id: resolved.capsule().id(), policy, entry, mounts, instances, program })
+        let command = Command::new(resolved.capsule().id(), policy, entry);
+        Ok(Loaded::new(command.with_mounts(mounts).with_instances(instances), program))
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn dispatch(
             Ok(())
         }
         HostCall::GasLeft => {
-            let left = session.policy.gas_limit.saturating_sub(session.gas_used);
+            let left = session.command.policy.gas_limit.saturating_sub(session.gas_used);
             GuestMemory(guest.memory()).write_u64(args.u32(0), left)?;
             Ok(())
         }
@@ -82,8 +82,8 @@ fn mesh_send(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest) -> A
     let memory = GuestMemory(guest.memory());
     let service = memory.slice(args.u32(0), args.u32(1))?;
     let message = memory.slice(args.u32(2), len)?;
-    let service = session.policy.mesh.service(service).ok_or(Errno::Notcapable)?.to_owned();
-    session.mesh.count(&session.policy, u64::from(len)).ok_or(Fault::Quota)?;
+    let service = session.command.policy.mesh.service(service).ok_or(Errno::Notcapable)?.to_owned();
+    session.mesh.count(&session.command.policy, u64::from(len)).ok_or(Fault::Quota)?;
     let answer = Inbound::of_send(session.mesh.port.send(&service, message));
     record(session, answer)
 }
@@ -91,11 +91,11 @@ fn mesh_send(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest) -> A
 /// `(buffer, capacity, length)`: a message that does not fit is kept, and its length is written.
 fn mesh_receive(session: &mut Session, args: &Args<'_>, guest: &mut dyn Guest) -> Answer {
     if session.mesh.pending.is_none() {
-        let room = session.mesh.bytes_left(&session.policy);
+        let room = session.mesh.bytes_left(&session.command.policy);
         let answer =
             Inbound::of_receive(session.mesh.port.receive(usize::try_from(room).unwrap_or(usize::MAX)));
         if let Inbound::Message(message) = &answer {
-            session.mesh.count(&session.policy, message.len() as u64).ok_or(Fault::Quota)?;
+            session.mesh.count(&session.command.policy, message.len() as u64).ok_or(Fault::Quota)?;
             session.mesh.pending = Some(message.clone());
         }
         record(session, answer)?;

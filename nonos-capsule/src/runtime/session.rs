@@ -1,9 +1,9 @@
 use core::fmt;
 use core::time::Duration;
-use std::sync::LazyLock;
+use std::sync::Arc;
 use std::time::Instant;
 
-use nonos_identity::{Digest, WideDigest};
+use nonos_identity::{Digest, RunningDigest, WideDigest};
 
 use super::Aborted;
 use super::engine::{End, Guest, Stop};
@@ -54,8 +54,8 @@ impl Mesh {
     }
 }
 
-/// The log before the first call.
-static NO_CALLS: LazyLock<Digest> = LazyLock::new(|| Digest::of(HOST_LOG, &[]));
+/// Bytes of a call in the log: number, outcome, gas, errno, and at most nine operands.
+const RECORD_BYTES: usize = 2 + 8 + 4 + 9 * 8;
 
 /// The random bytes of a run, derived when the first are asked for.
 pub(super) struct Random {
@@ -74,14 +74,38 @@ impl Random {
     }
 }
 
+/// A loaded command: what its runs have in common.
+pub(super) struct Command {
+    pub(super) capsule_id: CapsuleId,
+    pub(super) entry: String,
+    /// The effective policy.
+    pub(super) policy: Policy,
+    policy_digest: WideDigest,
+    /// The images of the capsule's dependencies.
+    mounts: Arc<[Preopen]>,
+    instances: Instances,
+}
+
+impl Command {
+    pub(super) fn new(capsule_id: CapsuleId, policy: Policy, entry: String) -> Self {
+        let policy_digest = policy.digest();
+        Self { capsule_id, entry, policy, policy_digest, mounts: Arc::new([]), instances: alone() }
+    }
+
+    pub(super) fn with_mounts(self, mounts: Arc<[Preopen]>) -> Self {
+        Self { mounts, ..self }
+    }
+
+    pub(super) fn with_instances(self, instances: Instances) -> Self {
+        Self { instances, ..self }
+    }
+}
+
 /// The host's side of one run: meter, checkpoints, host calls, limits.
 pub struct Session {
-    capsule_id: CapsuleId,
-    instances: Instances,
+    pub(super) command: Arc<Command>,
     /// The instance that runs.
     active: usize,
-    entry: String,
-    pub(super) policy: Policy,
     pub(super) invocation: Invocation,
     input_digest: WideDigest,
     pub(super) world: World,
@@ -95,7 +119,7 @@ pub struct Session {
     /// Gas used at the last look.
     pub(super) gas_used: u64,
     calls: HostCallSet,
-    host_log: Digest,
+    host_log: RunningDigest,
     peak_pages: u32,
     pub(super) mesh: Mesh,
     started: Instant,
@@ -103,36 +127,27 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(
-        (capsule_id, instances): (CapsuleId, Instances),
-        entry: String,
-        policy: Policy,
-        mounts: &[Preopen],
-        invocation: Invocation,
-        port: Box<dyn MeshPort>,
-    ) -> Self {
+    pub(super) fn new(command: Arc<Command>, invocation: Invocation, port: Box<dyn MeshPort>) -> Self {
+        let Command { capsule_id, policy, policy_digest, mounts, instances, .. } = &*command;
         let input_digest = invocation.digest();
-        let genesis = checkpoint::genesis(&capsule_id, &policy, &invocation.nonce, &input_digest);
+        let genesis = checkpoint::genesis(capsule_id, policy_digest, &invocation.nonce, &input_digest);
         Self {
-            capsule_id,
             memories: instances.iter().map(|_| MemoryTree::default()).collect(),
-            instances,
             active: 0,
-            entry,
             input_digest,
-            world: World::new(&policy, mounts, &invocation),
-            random: Random { seed: (capsule_id, invocation.nonce, input_digest), stream: None },
+            world: World::new(policy, mounts, &invocation),
+            random: Random { seed: (*capsule_id, invocation.nonce, input_digest), stream: None },
             chain: Chain::new(genesis),
             next_checkpoint: 0,
             granted: 0,
             gas_used: 0,
             calls: HostCallSet::EMPTY,
-            host_log: *NO_CALLS,
+            host_log: RunningDigest::new(HOST_LOG),
             peak_pages: 0,
             mesh: Mesh::new(port),
             started: now(),
             ending: None,
-            policy,
+            command,
             invocation,
         }
     }
@@ -140,24 +155,24 @@ impl Session {
     /// The exported function to run.
     #[must_use]
     pub fn entry(&self) -> &str {
-        &self.entry
+        &self.command.entry
     }
 
     /// Most pages of 64 KiB that all memories may have; a request beyond yields -1.
     #[must_use]
-    pub const fn memory_pages_max(&self) -> u32 {
-        self.policy.memory_pages_max
+    pub fn memory_pages_max(&self) -> u32 {
+        self.command.policy.memory_pages_max
     }
 
     /// Most entries over all tables of all instances.
     #[must_use]
-    pub const fn table_elems_max(&self) -> u32 {
-        self.policy.table_elems_max
+    pub fn table_elems_max(&self) -> u32 {
+        self.command.policy.table_elems_max
     }
 
     /// Grants the first slice; called after instantiation, before the first instruction.
     pub fn begin(&mut self, guest: &mut dyn Guest) {
-        guest.set_depth(i32::try_from(self.policy.stack_depth_max).unwrap_or(i32::MAX));
+        guest.set_depth(i32::try_from(self.command.policy.stack_depth_max).unwrap_or(i32::MAX));
         self.next_checkpoint = self.interval(guest);
         self.grant(guest);
     }
@@ -182,7 +197,7 @@ impl Session {
     /// # Errors
     /// [`Stop`] if the run is over.
     pub fn call(&mut self, call: HostCall, args: &[u64], guest: &mut dyn Guest) -> Result<Option<u32>, Stop> {
-        if !self.policy.host_calls.contains(call) {
+        if !self.command.policy.host_calls.contains(call) {
             return Err(self.stop(Ok(Status::HostDenied(call as u8))));
         }
         self.calls = self.calls.with(call);
@@ -196,11 +211,7 @@ impl Session {
             Err(Fault::Quota) => (3, 0),
             Err(Fault::Stop) => return Err(Stop),
         };
-        let args: Vec<u8> = args.iter().flat_map(|arg| arg.to_le_bytes()).collect();
-        let gas = self.gas_used.to_le_bytes();
-        let fields: [&[u8]; 5] =
-            [self.host_log.as_bytes(), &[call as u8, code], &gas, &args, &errno.to_le_bytes()];
-        self.host_log = Digest::of(HOST_LOG, &fields);
+        self.log(call, code, errno, args);
         match answer {
             Ok(errno) => Ok(Some(errno as u32)),
             Err(Fault::Exit(code)) => Err(self.stop(Ok(Status::Exit(code)))),
@@ -229,7 +240,7 @@ impl Session {
         self.ending = Some(match stopped {
             Some(ending) => ending,
             // The last stretch of code may overdraw without a tick.
-            None if self.gas_used > self.policy.gas_limit => Ok(Status::Trap(TrapCode::OutOfGas)),
+            None if self.gas_used > self.command.policy.gas_limit => Ok(Status::Trap(TrapCode::OutOfGas)),
             None => status,
         });
     }
@@ -238,20 +249,20 @@ impl Session {
         let status = self.ending.unwrap_or_else(|| Err(Aborted::Host("engine ended no run".to_owned())))?;
         let (output, stderr) = self.world.take_output();
         let mut execution = Execution {
-            capsule_id: self.capsule_id,
+            capsule_id: self.command.capsule_id,
             exec_hash: WideDigest::from_bytes([0; 64]),
             status,
             output_digest: WideDigest::of_bytes(&output),
             output,
             stderr,
             // The block that overdrew ran to its end; nobody pays beyond the limit that was signed.
-            gas_used: self.gas_used.min(self.policy.gas_limit),
+            gas_used: self.gas_used.min(self.command.policy.gas_limit),
             peak_pages: self.peak_pages,
             host_calls: self.calls,
             checkpoints: self.chain.into_links(),
             input_digest: self.input_digest,
             nonce: self.invocation.nonce,
-            policy: self.policy,
+            policy: self.command.policy.clone(),
             inbound: self.mesh.inbound,
         };
         execution.exec_hash = execution.compute_hash();
@@ -259,8 +270,8 @@ impl Session {
     }
 
     /// Gas up to the limit.
-    pub(super) const fn gas_left(&self) -> u64 {
-        self.policy.gas_limit.saturating_sub(self.gas_used)
+    pub(super) fn gas_left(&self) -> u64 {
+        self.command.policy.gas_limit.saturating_sub(self.gas_used)
     }
 
     /// What is in each preopened directory at the end.
@@ -287,7 +298,7 @@ impl Session {
         self.gas_used = self.used(guest);
         self.check_gas()?;
         let elapsed = now().saturating_duration_since(self.started);
-        if elapsed > Duration::from_millis(self.policy.wall_ms_max) {
+        if elapsed > Duration::from_millis(self.command.policy.wall_ms_max) {
             let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             return Err(self.stop(Err(Aborted::WallClock(ms))));
         }
@@ -295,7 +306,7 @@ impl Session {
     }
 
     fn check_gas(&mut self) -> Result<(), Stop> {
-        if self.gas_used > self.policy.gas_limit {
+        if self.gas_used > self.command.policy.gas_limit {
             return Err(self.stop(Ok(Status::Trap(TrapCode::OutOfGas))));
         }
         Ok(())
@@ -309,22 +320,33 @@ impl Session {
     fn grant(&mut self, guest: &mut dyn Guest) {
         let used = self.gas_used;
         let until =
-            self.next_checkpoint.min(self.policy.gas_limit).min(used.saturating_add(SLICE_GAS)).max(used);
+            self.next_checkpoint.min(self.command.policy.gas_limit).min(used.saturating_add(SLICE_GAS)).max(used);
         self.granted = until;
         guest.set_gas(i64::try_from(until - used).unwrap_or(i64::MAX));
+    }
+
+    /// Commits to a call: everything the guest learns from it follows from the record and from
+    /// what was there before.
+    fn log(&mut self, call: HostCall, code: u8, errno: u32, args: &[u64]) {
+        let mut record = Vec::with_capacity(RECORD_BYTES);
+        record.extend_from_slice(&[call as u8, code]);
+        record.extend_from_slice(&self.gas_used.to_le_bytes());
+        record.extend_from_slice(&errno.to_le_bytes());
+        record.extend(args.iter().flat_map(|arg| arg.to_le_bytes()));
+        self.host_log.field(&record);
     }
 
     /// Keeps an answer of the mesh and commits to it.
     pub(super) fn log_inbound(&mut self, answer: Inbound) {
         let bytes = minicbor::to_vec(&answer).unwrap_or_default();
-        self.host_log = Digest::of(HOST_LOG, &[self.host_log.as_bytes(), &bytes]);
+        self.host_log.field(&bytes);
         self.mesh.inbound.push(answer);
     }
 
     /// Gas until the next checkpoint. Memory and files both make it longer.
     fn interval(&self, guest: &mut dyn Guest) -> u64 {
         let pages = self.pages(guest);
-        self.policy.checkpoint_interval(pages.saturating_add(self.world.files.footprint_pages()))
+        self.command.policy.checkpoint_interval(pages.saturating_add(self.world.files.footprint_pages()))
     }
 
     pub(super) fn checkpoint(&mut self, guest: &mut dyn Guest, is_last: bool) {
@@ -344,7 +366,7 @@ impl Session {
             memories: &memories,
             globals: &globals,
             depth,
-            host_log: self.host_log,
+            host_log: self.host_log.digest(),
             files: self.world.files.root(),
         };
         self.chain.push(&moment);
@@ -354,7 +376,7 @@ impl Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("capsule_id", &self.capsule_id)
+            .field("capsule_id", &self.command.capsule_id)
             .field("gas_used", &self.gas_used)
             .field("ending", &self.ending)
             .finish_non_exhaustive()

@@ -302,7 +302,7 @@ fn start_ns(invocation: &Invocation) -> u64 {
 /// Realtime and monotonic clock run from the invocation's time, the CPU clocks from zero; one
 /// unit of gas is one nanosecond.
 fn clock_ns(session: &Session, clock: u32) -> Option<u64> {
-    let run = match session.policy.clock {
+    let run = match session.command.policy.clock {
         ClockMode::Frozen => 0,
         ClockMode::Logical => session.gas_used,
     };
@@ -321,7 +321,7 @@ fn now_ns(session: &Session) -> u64 {
 }
 
 fn random_get(session: &mut Session, at: u32, len: u32, guest: &mut dyn Guest) -> Answer {
-    if session.policy.random == RandomMode::None {
+    if session.command.policy.random == RandomMode::None {
         return Err(Errno::Notsup.into());
     }
     charge_bytes(session, u64::from(len), guest)?;

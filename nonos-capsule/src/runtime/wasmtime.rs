@@ -4,7 +4,7 @@ use core::fmt;
 use std::sync::{Arc, OnceLock};
 
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, InstancePre, Linker, PoolingAllocationConfig, Strategy,
+    Config, Enabled, Engine, InstanceAllocationStrategy, InstancePre, Linker, PoolingAllocationConfig, Strategy,
 };
 
 use nonos_capsule_aot::Artifact;
@@ -172,6 +172,7 @@ fn config(pool_slots: Option<u32>, is_canonical: bool) -> Config {
             .max_core_instance_size(1 << 20)
             .max_memory_size(POOLED_MEMORY_BYTES)
             .linear_memory_keep_resident(RESIDENT_BYTES)
+            .pagemap_scan(Enabled::Auto)
             .max_unused_warm_slots(slots);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     }

@@ -1,20 +1,26 @@
-//! Programs of other people: what they print is what their authors expect, and both engines give
-//! the same execution. They are not a part of this repository.
+//! Programs of other people: metered under our host they show what they show raw under another, and
+//! what their authors expect; both engines give the same execution. They are not a part of this
+//! repository.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use nonos_capsule::{Caps, Policy, Status};
+use nonos_capsule::{Caps, Image, Invocation, Policy, Preopen, Status};
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{CodeSection, Function, FunctionSection, ImportSection, Instruction, Module};
 use wasmparser::{
     CodeSectionReader, CustomSectionReader, FunctionSectionReader, ImportSectionReader, Parser,
 };
+use wasmtime::{Linker, Store};
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 
 use crate::support::{interpreter_with, invocation, policy, run, runtime_with, signed, verified};
 
 /// Gas of a program; an interpreter takes seconds for it.
 const GAS: u64 = 400_000_000;
+const OUTPUT_BYTES: usize = 4 << 20;
 
 /// Makes the imports that mark where a measurement begins and ends functions that do nothing.
 #[derive(Default)]
@@ -92,6 +98,52 @@ fn modules(folder: &Path, found: &mut BTreeSet<PathBuf>) {
     }
 }
 
+/// What a program shows of itself.
+#[derive(Debug, PartialEq, Eq)]
+struct Shown {
+    code: u32,
+    output: String,
+    errors: String,
+}
+
+impl Shown {
+    fn new(code: u32, output: &[u8], errors: &[u8]) -> Self {
+        let [output, errors] = [output, errors].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        Self { code, output, errors }
+    }
+}
+
+/// A raw run: no metering, another WASI host, files on disk.
+fn run_raw(engine: &wasmtime::Engine, wasm: &[u8], files: &[(String, Vec<u8>)]) -> wasmtime::Result<Shown> {
+    let folder = tempfile::tempdir()?;
+    for (name, bytes) in files {
+        std::fs::write(folder.path().join(name), bytes)?;
+    }
+    let [stdout, stderr] = [(); 2].map(|()| MemoryOutputPipe::new(OUTPUT_BYTES));
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.stdout(stdout.clone()).stderr(stderr.clone());
+    wasi.preopened_dir(folder.path(), ".", FsPerms::ReadWrite)?;
+    let mut linker = Linker::<WasiP1Ctx>::new(engine);
+    p1::add_to_linker_sync(&mut linker, |wasi| wasi)?;
+    let mut store = Store::new(engine, wasi.build_p1());
+    let instance = linker.instantiate(&mut store, &wasmtime::Module::new(engine, wasm)?)?;
+    let code = match instance.get_typed_func::<(), ()>(&mut store, "_start")?.call(&mut store, ()) {
+        Ok(()) => 0,
+        Err(error) => error.downcast::<I32Exit>()?.0.cast_unsigned(),
+    };
+    Ok(Shown::new(code, &stdout.contents(), &stderr.contents()))
+}
+
+/// What lies beside a program: its input among others.
+fn files_beside(program: &Path) -> Vec<(String, Vec<u8>)> {
+    let folder = std::fs::read_dir(program.parent().unwrap()).unwrap();
+    let paths = folder.map(|entry| entry.unwrap().path());
+    let files = paths.filter(|path| path.is_file() && path.extension().is_none_or(|end| end != "wasm"));
+    files
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap()))
+        .collect()
+}
+
 #[test]
 #[ignore = "needs sightglass, a folder of WASM programs, in NONOS_CORPUS"]
 fn programs_of_others_run_the_same_everywhere() {
@@ -105,16 +157,17 @@ fn programs_of_others_run_the_same_everywhere() {
         gas_limit: GAS,
         memory_pages_max: 4_096,
         checkpoint_interval_gas: 20_000_000,
-        output_max_bytes: 4 << 20,
+        output_max_bytes: OUTPUT_BYTES as u64,
+        fs_max_bytes: Policy::MAX_FS_BYTES,
         wall_ms_max: Policy::MAX_WALL_MS,
         ..policy()
     };
     let (mut finished, mut expected, mut limited) = (0, 0, 0);
     let [compiler, interpreter] = [runtime_with(&caps), interpreter_with(&caps)];
+    let engine = wasmtime::Engine::default();
     for path in paths {
         let name = path.strip_prefix(&folder).unwrap().display().to_string();
-        let wasm = std::fs::read(&path).unwrap();
-        let Ok(wasm) = unmarked(&wasm) else {
+        let Ok(wasm) = unmarked(&std::fs::read(&path).unwrap()) else {
             println!("{name}: not a core module");
             continue;
         };
@@ -126,7 +179,13 @@ fn programs_of_others_run_the_same_everywhere() {
                 continue;
             }
         };
-        let [compiled, interpreted] = loaded.map(|loaded| run(&loaded, &invocation(b"")).unwrap());
+        let files = files_beside(&path);
+        let image = Image::from_files(files.clone()).unwrap();
+        let invocation = Invocation {
+            preopens: vec![Preopen { path: ".".to_owned(), image }],
+            ..invocation(b"")
+        };
+        let [compiled, interpreted] = loaded.map(|loaded| run(&loaded, &invocation).unwrap());
         assert_eq!(compiled, interpreted, "{name}");
         println!(
             "{name}: {}, gas {}, {} checkpoints, {} bytes of output",
@@ -135,23 +194,21 @@ fn programs_of_others_run_the_same_everywhere() {
             compiled.checkpoints.len(),
             compiled.output.len()
         );
-        match compiled.status {
-            Status::Exit(0) => finished += 1,
-            _ => limited += 1,
-        }
-        if let (Ok(output), Status::Exit(0)) =
-            (std::fs::read(path.with_extension("stdout.expected")), compiled.status)
-        {
-            assert_eq!(
-                String::from_utf8_lossy(&compiled.output),
-                String::from_utf8_lossy(&output),
-                "{name} prints what it should"
-            );
+        let Status::Exit(code) = compiled.status else {
+            limited += 1;
+            continue;
+        };
+        finished += 1;
+        let shown = Shown::new(code, &compiled.output, &compiled.stderr);
+        assert_eq!(shown, run_raw(&engine, &wasm, &files).unwrap(), "{name}, metered and raw");
+        if let (Ok(output), 0) = (std::fs::read_to_string(path.with_extension("stdout.expected")), code) {
+            assert_eq!(shown.output, output, "{name} prints what it should");
             expected += 1;
         }
     }
     println!(
-        "{finished} ran to their end, {limited} to a trap or the limit of gas; {expected} printed as expected"
+        "{finished} ran to their end as their raw modules do, {limited} to a trap or the limit of gas; \
+         {expected} printed what their authors expect"
     );
     assert!(finished >= 30);
 }

@@ -16,7 +16,7 @@ use wasmtime::{Caller, Engine, Global, InstancePre, Linker, Module, Store, Val};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
-use super::{DAY, ENTRY, Engines, FUEL, Kind, NOW, RAW, SLICE_GAS, UNCHECKPOINTED, invocation, metered};
+use super::{DAY, ENTRY, Engines, FUEL, Kind, NOW, RAW, SLICE_GAS, UNCHECKPOINTED, gas_only, invocation, metered};
 use crate::Failure;
 use crate::report::{Better, Of, Paired, Row, cpu_seconds, wall_seconds};
 
@@ -37,6 +37,7 @@ pub(super) fn rows(rounds: usize, engines: &Engines) -> Result<Option<Vec<Row>>,
     let metered = metered(&wasm)?;
     let raw = Python::new(&engines.raw, &wasm, Kind::Raw, &library.folder)?;
     let fuel = Python::new(&engines.fuel, &wasm, Kind::Fuel, &library.folder)?;
+    let gas_only = Python::new(&engines.raw, &gas_only(&wasm)?, Kind::Metered, &library.folder)?;
     let plain = Python::new(&engines.raw, metered.wasm(), Kind::Metered, &library.folder)?;
     let shipped = Python::new(&engines.canonical, metered.wasm(), Kind::Metered, &library.folder)?;
 
@@ -52,14 +53,15 @@ pub(super) fn rows(rounds: usize, engines: &Engines) -> Result<Option<Vec<Row>>,
     let loaded = first.load(&capsule, &policy(Policy::DEFAULT_CHECKPOINT_INTERVAL_GAS))?;
     let unchecked = first.load(&unchecked, &policy(Policy::MAX_GAS))?;
 
-    let names = ["metering + depth", "metering + depth beside native fuel", "native fuel alone"];
-    let [mut over_raw, mut over_fuel, mut fuel_alone] = names.map(|_| Paired::default());
-    let [mut with_nans, mut whole, mut checkpoints] = names.map(|_| Paired::default());
+    let [mut gas_over_raw, mut over_raw, mut over_fuel, mut fuel_alone] = [(); 4].map(|()| Paired::default());
+    let [mut with_nans, mut whole, mut checkpoints] = [(); 3].map(|()| Paired::default());
     let mut loads = Vec::new();
     for _ in 0..rounds {
-        let [raw, fuel, plain, shipped] = [&raw, &fuel, &plain, &shipped].map(Python::run);
-        let (raw, fuel, plain, shipped) = (raw?, fuel?, plain?, shipped?);
+        let [raw, fuel, gas_only] = [&raw, &fuel, &gas_only].map(Python::run);
+        let [plain, shipped] = [&plain, &shipped].map(Python::run);
+        let (raw, fuel, gas_only, plain, shipped) = (raw?, fuel?, gas_only?, plain?, shipped?);
         let (bare, run) = (run(&unchecked, &library)?, run(&loaded, &library)?);
+        gas_over_raw.push(gas_only, raw);
         over_raw.push(plain, raw);
         over_fuel.push(plain, fuel);
         fuel_alone.push(fuel, raw);
@@ -76,6 +78,7 @@ pub(super) fn rows(rounds: usize, engines: &Engines) -> Result<Option<Vec<Row>>,
         pair.row(format!("{name}, CPython 3.11"), "ms CPU", Better::Lower, anchor)
     };
     Ok(Some(vec![
+        row(&gas_over_raw, "metering", RAW),
         row(&over_raw, "metering + depth", RAW).target(Of::Ratio, 1.35),
         row(&over_fuel, "metering + depth beside native fuel", FUEL),
         row(&fuel_alone, "native fuel alone", RAW),

@@ -55,7 +55,7 @@ impl Session {
     /// Pages of 64 KiB of all memories.
     pub(in crate::runtime) fn pages(&self, guest: &mut dyn Guest) -> u64 {
         let mut bytes: u64 = 0;
-        for instance in 0..self.instances.len() {
+        for instance in 0..self.command.instances.len() {
             bytes = bytes.saturating_add(self.within(instance, guest, |memory| memory.0.len() as u64));
         }
         bytes / WASM_PAGE_BYTES as u64
@@ -63,7 +63,7 @@ impl Session {
 
     /// The instance of a library by its number among those of the instance that runs.
     pub(in crate::runtime) fn library(&self, number: u32) -> Option<usize> {
-        self.instances.get(self.active)?.get(number as usize).copied()
+        self.command.instances.get(self.active)?.get(number as usize).copied()
     }
 
     pub(in crate::runtime) const fn active(&self) -> usize {
@@ -115,6 +115,7 @@ mod tests {
     use crate::mesh_port::NoMesh;
     use crate::policy::Policy;
     use crate::runtime::engine::End;
+    use crate::runtime::session::Command;
 
     /// A command and its library.
     #[derive(Clone, Default)]
@@ -162,14 +163,8 @@ mod tests {
         let invocation =
             Invocation::new(NodeId::from_bytes([1; 32]), [2; 32], Timestamp::from_secs(1), network);
         let instances: Instances = Arc::new([vec![1], Vec::new()]);
-        Session::new(
-            (id, instances),
-            "_start".to_owned(),
-            Policy::default(),
-            &[],
-            invocation,
-            Box::new(NoMesh),
-        )
+        let command = Command::new(id, Policy::default(), "_start".to_owned()).with_instances(instances);
+        Session::new(Arc::new(command), invocation, Box::new(NoMesh))
     }
 
     fn two() -> Two {

@@ -1,15 +1,17 @@
 //! Host calls with arguments of a hostile guest, without an engine.
 
-use super::rights::Rights;
+use std::sync::Arc;
+
 use nonos_identity::{NetworkId, NodeId, Timestamp, WideDigest};
 
+use super::rights::Rights;
 use crate::capsule::CapsuleId;
 use crate::execution::{Invocation, Preopen};
 use crate::fs::Image;
 use crate::host_call::{HostCall, HostCallSet};
 use crate::policy::Policy;
 use crate::runtime::engine::{End, Guest};
-use crate::runtime::session::{Session, alone};
+use crate::runtime::session::{Command, Session};
 
 pub(super) const MEMORY_BYTES: usize = 65_536;
 /// Where lists of vectors, paths and buffers are, so that not every call is nonsense.
@@ -174,14 +176,8 @@ pub(super) fn session() -> Session {
         ..Invocation::new(caller, [2; 32], Timestamp::from_secs(1), NetworkId::from_name("fuzz"))
     };
     let capsule = CapsuleId::from_digest(WideDigest::of_bytes(b"fuzz"));
-    Session::new(
-        (capsule, alone()),
-        "_start".to_owned(),
-        policy,
-        &[],
-        invocation,
-        Box::new(crate::mesh_port::NoMesh),
-    )
+    let command = Command::new(capsule, policy, "_start".to_owned());
+    Session::new(Arc::new(command), invocation, Box::new(crate::mesh_port::NoMesh))
 }
 
 /// A new file, one of the image, and a directory: descriptors 5, 6 and 7.
@@ -225,7 +221,7 @@ pub(crate) fn drive(bytes: &[u8]) {
         let answer = session.call(call, &args, &mut guest);
         assert!(session.gas_used >= before + call.base_gas(), "{call} was not charged");
         let output = session.world.stdout.len() + session.world.stderr.len();
-        assert!(output as u64 <= session.policy.output_max_bytes);
+        assert!(output as u64 <= session.command.policy.output_max_bytes);
         session.world.files.check();
         if answer.is_err() || guest.gas < 0 && session.tick(&mut guest).is_err() {
             break;

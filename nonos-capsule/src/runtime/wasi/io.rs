@@ -153,7 +153,7 @@ fn write_stream(
 ) -> Result<u32, Failure> {
     let wanted = vectors.total(&GuestMemory(guest.memory()))?;
     let held = (session.world.stdout.len() + session.world.stderr.len()) as u64;
-    if held.saturating_add(wanted) > session.policy.output_max_bytes {
+    if held.saturating_add(wanted) > session.command.policy.output_max_bytes {
         return Err(Failure::Fault(Fault::Quota));
     }
     charge_bytes(session, wanted, guest)?;
