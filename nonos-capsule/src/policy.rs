@@ -9,6 +9,9 @@ use crate::dependency::is_plain_name;
 use crate::domains::POLICY;
 use crate::host_call::HostCallSet;
 
+/// Pages of 4 KiB that may be compared for the gas of one interval.
+const PAGES_PER_INTERVAL: u64 = 1_250;
+
 /// What `clock_time_get` tells the guest.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
@@ -232,11 +235,13 @@ impl Policy {
     }
 
     /// Gas until the next checkpoint while the guest holds `memory_pages` of 64 KiB, those of its
-    /// files included.
+    /// files included: the interval of the policy, and longer in proportion beyond 5 MB, because a
+    /// checkpoint reads all of a memory.
     #[must_use]
     pub fn checkpoint_interval(&self, memory_pages: u64) -> u64 {
         let pages_4k = memory_pages.saturating_mul(16);
-        self.checkpoint_interval_gas.max((self.checkpoint_interval_gas / 2_500).saturating_mul(pages_4k))
+        let per_page = self.checkpoint_interval_gas / PAGES_PER_INTERVAL;
+        self.checkpoint_interval_gas.max(per_page.saturating_mul(pages_4k))
     }
 }
 
@@ -283,7 +288,7 @@ mod tests {
     fn the_interval_grows_with_memory() {
         let policy = Policy::default();
         assert_eq!(policy.checkpoint_interval(1), 50_000_000);
-        assert_eq!(policy.checkpoint_interval(1_600), 20_000 * 1_600 * 16);
+        assert_eq!(policy.checkpoint_interval(1_600), 40_000 * 1_600 * 16);
     }
 
     #[test]

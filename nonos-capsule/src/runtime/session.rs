@@ -319,8 +319,11 @@ impl Session {
     /// Hands out gas up to the next checkpoint, look at the clock, or the limit.
     fn grant(&mut self, guest: &mut dyn Guest) {
         let used = self.gas_used;
-        let until =
-            self.next_checkpoint.min(self.command.policy.gas_limit).min(used.saturating_add(SLICE_GAS)).max(used);
+        let until = self
+            .next_checkpoint
+            .min(self.command.policy.gas_limit)
+            .min(used.saturating_add(SLICE_GAS))
+            .max(used);
         self.granted = until;
         guest.set_gas(i64::try_from(until - used).unwrap_or(i64::MAX));
     }

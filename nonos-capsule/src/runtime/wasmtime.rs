@@ -4,7 +4,8 @@ use core::fmt;
 use std::sync::{Arc, OnceLock};
 
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, InstancePre, Linker, PoolingAllocationConfig, Strategy,
+    Config, Enabled, Engine, InstanceAllocationStrategy, InstancePre, Linker, PoolingAllocationConfig,
+    Strategy,
 };
 
 use nonos_capsule_aot::Artifact;

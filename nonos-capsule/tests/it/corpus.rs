@@ -4,19 +4,21 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use nonos_capsule::{Caps, Image, Invocation, Policy, Preopen, Status};
+use nonos_capsule::{Caps, ClockMode, Image, Invocation, Policy, Preopen, Status};
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{CodeSection, Function, FunctionSection, ImportSection, Instruction, Module};
 use wasmparser::{
     CodeSectionReader, CustomSectionReader, FunctionSectionReader, ImportSectionReader, Parser,
 };
 use wasmtime::{Linker, Store};
+use wasmtime_wasi::clocks::{HostMonotonicClock, HostWallClock};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 
-use crate::support::{interpreter_with, invocation, policy, run, runtime_with, signed, verified};
+use crate::support::{NOW, interpreter_with, invocation, policy, run, runtime_with, signed, verified};
 
 /// Gas of a program; an interpreter takes seconds for it.
 const GAS: u64 = 400_000_000;
@@ -113,6 +115,29 @@ impl Shown {
     }
 }
 
+/// The clock of both hosts: some programs print how long they took.
+struct Stopped;
+
+impl HostWallClock for Stopped {
+    fn resolution(&self) -> Duration {
+        Duration::from_nanos(1)
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_secs(NOW.as_secs())
+    }
+}
+
+impl HostMonotonicClock for Stopped {
+    fn resolution(&self) -> u64 {
+        1
+    }
+
+    fn now(&self) -> u64 {
+        NOW.as_secs() * 1_000_000_000
+    }
+}
+
 /// A raw run: no metering, another WASI host, files on disk.
 fn run_raw(engine: &wasmtime::Engine, wasm: &[u8], files: &[(String, Vec<u8>)]) -> wasmtime::Result<Shown> {
     let folder = tempfile::tempdir()?;
@@ -121,7 +146,7 @@ fn run_raw(engine: &wasmtime::Engine, wasm: &[u8], files: &[(String, Vec<u8>)]) 
     }
     let [stdout, stderr] = [(); 2].map(|()| MemoryOutputPipe::new(OUTPUT_BYTES));
     let mut wasi = WasiCtxBuilder::new();
-    wasi.stdout(stdout.clone()).stderr(stderr.clone());
+    wasi.stdout(stdout.clone()).stderr(stderr.clone()).wall_clock(Stopped).monotonic_clock(Stopped);
     wasi.preopened_dir(folder.path(), ".", FsPerms::ReadWrite)?;
     let mut linker = Linker::<WasiP1Ctx>::new(engine);
     p1::add_to_linker_sync(&mut linker, |wasi| wasi)?;
@@ -151,14 +176,16 @@ fn programs_of_others_run_the_same_everywhere() {
     let folder = Path::new(&corpus).join("sightglass");
     let mut paths = BTreeSet::new();
     modules(&folder, &mut paths);
-    // One of Sightglass's has a switch of 1 025 cases, each in the block of the one before.
-    let caps = Caps { nesting_max: 2_048, ..Caps::default() };
+    // One of Sightglass's has a switch of many cases, each in the block of the one before; another
+    // has a function of 272 KiB.
+    let caps = Caps { nesting_max: 1 << 16, body_bytes_max: 1 << 20, ..Caps::default() };
     let policy = Policy {
         gas_limit: GAS,
         memory_pages_max: 4_096,
         checkpoint_interval_gas: 20_000_000,
         output_max_bytes: OUTPUT_BYTES as u64,
         fs_max_bytes: Policy::MAX_FS_BYTES,
+        clock: ClockMode::Frozen,
         wall_ms_max: Policy::MAX_WALL_MS,
         ..policy()
     };
@@ -181,10 +208,8 @@ fn programs_of_others_run_the_same_everywhere() {
         };
         let files = files_beside(&path);
         let image = Image::from_files(files.clone()).unwrap();
-        let invocation = Invocation {
-            preopens: vec![Preopen { path: ".".to_owned(), image }],
-            ..invocation(b"")
-        };
+        let invocation =
+            Invocation { preopens: vec![Preopen { path: ".".to_owned(), image }], ..invocation(b"") };
         let [compiled, interpreted] = loaded.map(|loaded| run(&loaded, &invocation).unwrap());
         assert_eq!(compiled, interpreted, "{name}");
         println!(

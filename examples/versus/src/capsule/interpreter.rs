@@ -16,7 +16,9 @@ use wasmtime::{Caller, Engine, Global, InstancePre, Linker, Module, Store, Val};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
-use super::{DAY, ENTRY, Engines, FUEL, Kind, NOW, RAW, SLICE_GAS, UNCHECKPOINTED, gas_only, invocation, metered};
+use super::{
+    DAY, ENTRY, Engines, FUEL, Kind, NOW, RAW, SLICE_GAS, UNCHECKPOINTED, gas_only, invocation, metered,
+};
 use crate::Failure;
 use crate::report::{Better, Of, Paired, Row, cpu_seconds, wall_seconds};
 
@@ -134,7 +136,7 @@ impl<'a> Python<'a> {
         Ok(Self { pre: linker.instantiate_pre(&Module::new(engine, wasm)?)?, kind, library })
     }
 
-    /// Seconds of processor time in the entry.
+    /// Milliseconds of processor time in the entry.
     fn run(&self) -> Result<f64, Failure> {
         let mut wasi = WasiCtxBuilder::new();
         wasi.args(&["python", "-c", SCRIPT]);
@@ -155,10 +157,10 @@ impl<'a> Python<'a> {
         let entry = instance.get_typed_func::<(), ()>(&mut store, ENTRY)?;
         let (result, seconds) = cpu_seconds(|| entry.call(&mut store, ()));
         match result {
-            Ok(()) => Ok(seconds),
+            Ok(()) => Ok(seconds * 1e3),
             // How wasmtime's WASI tells of `proc_exit`.
             Err(error) if error.downcast_ref().is_some_and(|exit: &wasmtime_wasi::I32Exit| exit.0 == 0) => {
-                Ok(seconds)
+                Ok(seconds * 1e3)
             }
             Err(error) => Err(error.into()),
         }
@@ -184,6 +186,7 @@ fn capsule(wasm: &[u8], checkpoint_interval_gas: u64) -> Result<Verified<Capsule
     Ok(Unverified::new(capsule).check_signed(&SignaturePolicy::new(network), NOW)?)
 }
 
+/// Milliseconds of processor time of a whole run.
 fn run(loaded: &Loaded, library: &Library) -> Result<f64, Failure> {
     let invocation = Invocation {
         args: ["python", "-c", SCRIPT].map(str::to_owned).to_vec(),
@@ -194,7 +197,7 @@ fn run(loaded: &Loaded, library: &Library) -> Result<f64, Failure> {
     let (execution, seconds) = cpu_seconds(|| loaded.run(&invocation, &nonces));
     let execution = execution?;
     if execution.status.is_success() {
-        Ok(seconds)
+        Ok(seconds * 1e3)
     } else {
         let told = String::from_utf8_lossy(&execution.stderr).into_owned();
         Err(format!("CPython ended with {}: {told}", execution.status).into())
