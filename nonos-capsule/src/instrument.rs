@@ -8,6 +8,9 @@
 //! entry that brings it below zero traps. A function that calls nothing takes no slots unless its
 //! frame is large, and if it is straight-line code its callers pay for it. Nothing depends on the
 //! engine, so gas, ticks and everything committed at them are the same wherever the module runs.
+//!
+//! Two things are there for compilers alone: hints that ticks are unlikely, and globals that hold
+//! the floats of a loop during its tick, so that no float has to survive a call in a hot loop.
 
 mod body;
 mod leaf;
@@ -21,7 +24,7 @@ pub(crate) use self::sections::Sections;
 use crate::profile::{self, Caps, Facts, ProfileError};
 
 /// Version of the transformation; it enters every checkpoint chain.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Number of the price table.
 pub const GAS_SCHEDULE: u16 = 1;
 /// Prefix of the exports that the transformation adds; a module that uses it is refused.
@@ -104,9 +107,35 @@ struct Added<'a> {
     depth: u32,
     prepaid: Vec<Option<u64>>,
     counts_depth: bool,
+    /// Types of the globals that hold floats during a tick.
+    saves: Vec<ValType>,
 }
 
+/// Most locals that a loop saves around its tick: there are no more registers for them.
+const SAVED_MAX: usize = 16;
+
 impl Added<'_> {
+    /// For each of some locals of float types a global to hold it during a tick. A call in a loop
+    /// would otherwise keep its floats out of registers, though it is hardly ever made.
+    fn saved(&mut self, locals: impl Iterator<Item = (u32, ValType)>) -> Vec<(u32, u32)> {
+        let mut saved: Vec<(u32, u32)> = Vec::new();
+        for (local, ty) in locals {
+            let first = self.depth + 1;
+            let is_taken = |global: u32| saved.iter().any(|(_, taken)| *taken == global);
+            let mut places = (first..).zip(&self.saves);
+            let global = match places.find(|(global, save)| **save == ty && !is_taken(*global)) {
+                Some((global, _)) => global,
+                None => {
+                    self.saves.push(ty);
+                    // The range ends behind what was there.
+                    (first..).zip(&self.saves).last().map_or(first, |(global, _)| global)
+                }
+            };
+            saved.push((local, global));
+        }
+        saved
+    }
+
     /// The gas that a caller of this function pays for it, if it does.
     fn prepaid(&self, function_index: u32) -> Option<u64> {
         let defined = function_index.checked_sub(self.tick)?;
@@ -135,7 +164,7 @@ fn transform(wasm: &[u8], facts: &Facts, counts_depth: bool) -> Result<Vec<u8>, 
     let tick = facts.import_count();
     let prepaid = leaf::prepaid(wasm, facts)?;
     let (gas, depth) = (facts.global_count, facts.global_count + 1);
-    let mut added = Added { facts, tick, gas, depth, prepaid, counts_depth };
+    let mut added = Added { facts, tick, gas, depth, prepaid, counts_depth, saves: Vec::new() };
     let (mut out, bodies) = Sections::read(&mut added, wasm)?;
 
     // Types beyond the module's own: that of the tick, and one per function for the block that
@@ -160,7 +189,19 @@ fn transform(wasm: &[u8], facts: &Facts, counts_depth: bool) -> Result<Vec<u8>, 
         out.exports.export(START_EXPORT, ExportKind::Func, start);
     }
     for (body, defined) in bodies.iter().zip(0..) {
-        out.code.function(&body::transform(&mut added, &mut out.types, body, defined)?);
+        let (function, hints) = body::transform(&mut added, &mut out.types, body, defined)?;
+        out.code.function(&function);
+        if !hints.is_empty() {
+            out.hints.function_hints(tick + 1 + defined, hints);
+        }
+    }
+    for ty in added.saves {
+        let zero = match ty {
+            ValType::F32 => ConstExpr::f32_const(0.0.into()),
+            ValType::F64 => ConstExpr::f64_const(0.0.into()),
+            _ => ConstExpr::v128_const(0),
+        };
+        out.globals.global(GlobalType { val_type: ty, mutable: true, shared: false }, &zero);
     }
     Ok(out.finish())
 }

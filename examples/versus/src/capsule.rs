@@ -115,6 +115,7 @@ impl Engines {
         config
             .strategy(Strategy::Cranelift)
             .wasm_backtrace_max_frames(None)
+            .wasm_branch_hinting(true)
             .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         let raw = Engine::new(&config)?;
         let fuel = Engine::new(config.clone().consume_fuel(true))?;

@@ -1,11 +1,13 @@
 //! Metering of one function body.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use wasm_encoder::reencode::Reencode as _;
-use wasm_encoder::{BlockType, Function, Instruction, TypeSection, ValType};
+use wasm_encoder::{BlockType, BranchHint, Function, Instruction, TypeSection, ValType};
 use wasmparser::{FunctionBody, Operator};
 
-use super::Added;
 use super::leaf::{LEAF_SLOTS, UNCHECKED_GAS};
+use super::{Added, SAVED_MAX};
 use crate::operator::{self, BULK_BYTES_SHIFT, GAS_PER_PAGE};
 use crate::profile::ProfileError;
 
@@ -18,13 +20,19 @@ struct Charge {
     is_checked: bool,
 }
 
-/// A block, loop or `if` being open, and whether a branch ends at its end.
+/// A block, loop or `if` being open.
+#[derive(Default)]
 struct Frame {
-    is_loop: bool,
+    /// Where the body of a loop begins.
+    loop_body: Option<usize>,
+    /// Whether a branch ends at its end.
     joins: bool,
+    /// Locals that are floats and used in it, at most [`SAVED_MAX`].
+    floats: BTreeSet<u32>,
 }
 
 /// What of a body decides how it is metered.
+#[derive(Default)]
 struct Plan {
     /// Stretches that run from their first instruction to their last or trap. Calls do not
     /// split: what follows a call is paid before it.
@@ -35,35 +43,36 @@ struct Plan {
     pays_by_operand: bool,
     /// Has a way out beside its end.
     leaves_early: bool,
+    /// Floats that each loop uses, at most [`SAVED_MAX`], by where its body begins.
+    floats: BTreeMap<usize, BTreeSet<u32>>,
 }
 
 impl Plan {
-    fn new(operators: &[Operator<'_>], added: &Added<'_>) -> Self {
-        let mut plan =
-            Self { charges: Vec::new(), calls: false, pays_by_operand: false, leaves_early: false };
+    fn new(operators: &[Operator<'_>], added: &Added<'_>, is_float: impl Fn(u32) -> bool) -> Self {
+        let mut plan = Self::default();
         let mut open = Charge { position: 0, gas: 0, is_checked: false };
-        let mut frames = vec![Frame { is_loop: false, joins: true }];
+        let mut frames = vec![Frame { joins: true, ..Frame::default() }];
         for (position, operator) in operators.iter().enumerate() {
             open.gas += operator::gas(operator);
             let open_frames = frames.len();
             let mut branch = |depth: u32| {
                 plan.leaves_early |= depth as usize + 1 == open_frames;
                 let frame = frames.iter_mut().rev().nth(depth as usize);
-                if let Some(frame) = frame.filter(|frame| !frame.is_loop) {
+                if let Some(frame) = frame.filter(|frame| frame.loop_body.is_none()) {
                     frame.joins = true;
                 }
             };
             let splits = match operator {
                 Operator::Block { .. } => {
-                    frames.push(Frame { is_loop: false, joins: false });
+                    frames.push(Frame::default());
                     false
                 }
                 Operator::Loop { .. } => {
-                    frames.push(Frame { is_loop: true, joins: false });
+                    frames.push(Frame { loop_body: Some(position + 1), ..Frame::default() });
                     true
                 }
                 Operator::If { .. } => {
-                    frames.push(Frame { is_loop: false, joins: true });
+                    frames.push(Frame { joins: true, ..Frame::default() });
                     true
                 }
                 Operator::Br { relative_depth } | Operator::BrIf { relative_depth } => {
@@ -80,7 +89,23 @@ impl Plan {
                     true
                 }
                 Operator::Else | Operator::Unreachable => true,
-                Operator::End => frames.pop().is_none_or(|frame| frame.joins),
+                Operator::End => frames.pop().is_none_or(|Frame { loop_body, joins, floats }| {
+                    if let Some(outer) = frames.last_mut() {
+                        let room = SAVED_MAX.saturating_sub(outer.floats.len());
+                        outer.floats.extend(floats.iter().take(room));
+                    }
+                    plan.floats.extend(loop_body.map(|body| (body, floats)));
+                    joins
+                }),
+                Operator::LocalGet { local_index }
+                | Operator::LocalSet { local_index }
+                | Operator::LocalTee { local_index } => {
+                    let frame = frames.last_mut().filter(|frame| frame.floats.len() < SAVED_MAX);
+                    if let Some(frame) = frame.filter(|_| is_float(*local_index)) {
+                        frame.floats.insert(*local_index);
+                    }
+                    false
+                }
                 Operator::Call { function_index } => {
                     match added.prepaid(*function_index) {
                         Some(gas) => open.gas += gas,
@@ -123,6 +148,8 @@ impl Plan {
 /// Locals and indices that the added code of one function uses.
 struct Emitter {
     function: Function,
+    /// The added conditions, none of which is expected to hold.
+    hints: Vec<BranchHint>,
     tick: u32,
     gas_global: u32,
     depth_global: u32,
@@ -143,6 +170,14 @@ impl Emitter {
         }
     }
 
+    /// Opens what runs when a slice or the stack is at its end. The hint lets a compiler move that
+    /// out of the way, and with it the call that would have every register saved in each loop.
+    fn unlikely_if(&mut self) {
+        let place = u32::try_from(self.function.byte_len()).unwrap_or(u32::MAX);
+        self.hints.push(BranchHint { branch_func_offset: place, branch_hint_value: 0 });
+        self.emit(&[Instruction::If(BlockType::Empty)]);
+    }
+
     fn reload(&mut self) {
         if self.is_stale {
             self.emit(&[Instruction::GlobalGet(self.gas_global), Instruction::LocalSet(self.gas)]);
@@ -156,7 +191,9 @@ impl Emitter {
         }
     }
 
-    fn charge(&mut self, charge: Charge) {
+    /// Charges, and looks at the slice if the charge says so; `saved` are locals and the globals
+    /// that hold them during a tick.
+    fn charge(&mut self, charge: Charge, saved: &[(u32, u32)]) {
         if charge.gas > 0 {
             let stored = if self.is_stale {
                 Instruction::GlobalGet(self.gas_global)
@@ -167,16 +204,22 @@ impl Emitter {
             self.is_stale = false;
         }
         if charge.is_checked {
-            self.check();
+            self.check(saved);
         }
     }
 
     /// Calls the host if the slice is overdrawn.
-    fn check(&mut self) {
+    fn check(&mut self, saved: &[(u32, u32)]) {
         self.reload();
         self.emit(&[Instruction::LocalGet(self.gas), Instruction::I64Const(0), Instruction::I64LtS]);
-        self.emit(&[Instruction::If(BlockType::Empty)]);
+        self.unlikely_if();
+        for (local, global) in saved {
+            self.emit(&[Instruction::LocalGet(*local), Instruction::GlobalSet(*global)]);
+        }
         self.tick();
+        for (local, global) in saved {
+            self.emit(&[Instruction::GlobalGet(*global), Instruction::LocalSet(*local)]);
+        }
         self.emit(&[Instruction::End]);
     }
 
@@ -190,7 +233,7 @@ impl Emitter {
     /// Takes the frame's slots and pays the first stretch; one condition watches both.
     fn enter(&mut self, first: Option<Charge>) {
         let Some(slots) = self.slots else {
-            first.into_iter().for_each(|charge| self.charge(charge));
+            first.into_iter().for_each(|charge| self.charge(charge, &[]));
             return;
         };
         self.emit(&[
@@ -201,7 +244,7 @@ impl Emitter {
             Instruction::GlobalSet(self.depth_global),
         ]);
         let is_checked = first.is_some_and(|charge| charge.is_checked);
-        first.into_iter().for_each(|charge| self.charge(Charge { is_checked: false, ..charge }));
+        first.into_iter().for_each(|charge| self.charge(Charge { is_checked: false, ..charge }, &[]));
         let is_overdrawn =
             [Instruction::LocalGet(self.scratch), Instruction::I32Const(0), Instruction::I32LtS];
         if is_checked {
@@ -214,13 +257,13 @@ impl Emitter {
                 Instruction::I64Const(0),
                 Instruction::I64LtS,
             ]);
-            self.emit(&[Instruction::If(BlockType::Empty)]);
+            self.unlikely_if();
             self.emit(&is_overdrawn);
             self.emit(&[Instruction::If(BlockType::Empty), Instruction::Unreachable, Instruction::End]);
             self.tick();
         } else {
             self.emit(&is_overdrawn);
-            self.emit(&[Instruction::If(BlockType::Empty)]);
+            self.unlikely_if();
             self.emit(&[Instruction::Unreachable]);
         }
         self.emit(&[Instruction::End]);
@@ -251,7 +294,7 @@ impl Emitter {
             Instruction::I64Sub,
             Instruction::LocalSet(self.gas),
         ]);
-        self.check();
+        self.check(&[]);
     }
 
     /// Grows memory and pays for the pages if that succeeds; a refused request is free, so that
@@ -273,8 +316,13 @@ impl Emitter {
             Instruction::I64Sub,
             Instruction::LocalSet(self.gas),
         ]);
-        self.check();
+        self.check(&[]);
     }
+}
+
+/// Whether values of the type are in registers that no call saves.
+const fn is_float(ty: ValType) -> bool {
+    matches!(ty, ValType::F32 | ValType::F64 | ValType::V128)
 }
 
 fn gas_const(gas: u64) -> Instruction<'static> {
@@ -286,7 +334,7 @@ pub(super) fn transform(
     types: &mut TypeSection,
     body: &FunctionBody<'_>,
     defined: u32,
-) -> Result<Function, ProfileError> {
+) -> Result<(Function, Vec<BranchHint>), ProfileError> {
     let facts = added.facts;
     let missing = || ProfileError::Invalid {
         offset: body.range().start as u64,
@@ -298,21 +346,24 @@ pub(super) fn transform(
     let slots = i32::try_from(frame_slots).map_err(|_| missing())?;
 
     let mut locals = Vec::new();
-    let mut local_count = u32::try_from(ty.params().len()).map_err(|_| missing())?;
+    let mut local_types = ty.params().iter().map(|ty| added.val_type(*ty)).collect::<Result<Vec<_>, _>>()?;
     for group in body.get_locals_reader()? {
         let (count, ty) = group?;
-        locals.push((count, added.val_type(ty)?));
-        local_count += count;
+        let ty = added.val_type(ty)?;
+        locals.push((count, ty));
+        local_types.extend(core::iter::repeat_n(ty, count as usize));
     }
+    let local_count = u32::try_from(local_types.len()).map_err(|_| missing())?;
     let operators: Vec<Operator<'_>> = body.get_operators_reader()?.into_iter().collect::<Result<_, _>>()?;
     if added.prepaid(function_index).is_some() {
         let mut function = Function::new(locals);
         for operator in operators {
             function.instruction(&added.instruction(operator)?);
         }
-        return Ok(function);
+        return Ok((function, Vec::new()));
     }
-    let plan = Plan::new(&operators, added);
+    let is_float = |local: u32| local_types.get(local as usize).is_some_and(|ty| is_float(*ty));
+    let plan = Plan::new(&operators, added, is_float);
     let counts_slots = added.counts_depth && (plan.calls || frame_slots > LEAF_SLOTS);
     let is_flat = plan.is_flat() && !counts_slots;
     if !is_flat {
@@ -324,6 +375,7 @@ pub(super) fn transform(
 
     let mut emitter = Emitter {
         function: Function::new(locals),
+        hints: Vec::new(),
         tick: added.tick,
         gas_global: added.gas,
         depth_global: added.depth,
@@ -333,10 +385,11 @@ pub(super) fn transform(
         slots: counts_slots.then_some(slots),
         is_stale: true,
     };
-    let mut charges = plan.charges.into_iter().peekable();
+    let Plan { charges, floats, leaves_early, .. } = plan;
+    let mut charges = charges.into_iter().peekable();
     // One block around the body if there are more ways out than its end: a branch to the
     // function's label ends there as it is, and so does a `return` as a branch.
-    let is_wrapped = plan.leaves_early && !is_flat;
+    let is_wrapped = leaves_early && !is_flat;
     if !is_flat {
         emitter.enter(charges.next_if(|charge| charge.position == 0));
     }
@@ -355,6 +408,8 @@ pub(super) fn transform(
         emitter.emit(&[Instruction::Block(block_type)]);
     }
     let last = operators.len().saturating_sub(1);
+    // What is added for the sake of speed stays in proportion to the body, however loops are nested.
+    let mut savings = operators.len();
     let mut nesting: u32 = 0;
     for (position, operator) in operators.into_iter().enumerate() {
         if let Some(charge) = charges.next_if(|charge| charge.position == position) {
@@ -367,7 +422,11 @@ pub(super) fn transform(
                     Instruction::GlobalSet(global),
                 ]);
             } else {
-                emitter.charge(charge);
+                let floats = floats.get(&position).into_iter().flatten().take(savings);
+                let typed = floats.filter_map(|local| Some((*local, *local_types.get(*local as usize)?)));
+                let saved = added.saved(typed);
+                savings -= saved.len();
+                emitter.charge(charge, &saved);
             }
         }
         if is_flat {
@@ -414,5 +473,5 @@ pub(super) fn transform(
         emitter.leave();
         emitter.emit(&[Instruction::End]);
     }
-    Ok(emitter.function)
+    Ok((emitter.function, emitter.hints))
 }

@@ -4,12 +4,12 @@ use core::convert::Infallible;
 
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
-    CodeSection, DataCountSection, DataSection, ElementSection, ExportSection, FunctionSection,
+    BranchHints, CodeSection, DataCountSection, DataSection, ElementSection, ExportSection, FunctionSection,
     GlobalSection, ImportSection, MemorySection, Module, StartSection, TableSection, TypeSection,
 };
 use wasmparser::{FunctionBody, Parser, Payload};
 
-/// The sections of a module in the order of the format; custom ones are left out.
+/// The sections of a module in the order of the format; its custom ones are left out.
 #[derive(Default)]
 pub(crate) struct Sections {
     pub(crate) types: TypeSection,
@@ -22,6 +22,7 @@ pub(crate) struct Sections {
     pub(crate) start: Option<u32>,
     pub(crate) elements: ElementSection,
     data_count: Option<DataCountSection>,
+    pub(crate) hints: BranchHints,
     pub(crate) code: CodeSection,
     pub(crate) data: DataSection,
 }
@@ -65,6 +66,9 @@ impl Sections {
         module.section(&self.elements);
         if let Some(data_count) = &self.data_count {
             module.section(data_count);
+        }
+        if !self.hints.is_empty() {
+            module.section(&self.hints);
         }
         module.section(&self.code).section(&self.data);
         module.finish()

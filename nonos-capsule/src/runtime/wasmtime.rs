@@ -157,6 +157,8 @@ fn config(pool_slots: Option<u32>, is_canonical: bool) -> Config {
         .max_wasm_stack(STACK_BYTES)
         .async_stack_size(STACK_BYTES + HOST_STACK_BYTES)
         .wasm_backtrace_max_frames(None)
+        // The only hints a metered module has are its meter's.
+        .wasm_branch_hinting(true)
         .wasm_relaxed_simd(false)
         .wasm_multi_memory(false)
         .wasm_memory64(false)

@@ -51,6 +51,24 @@ const MODULES: &[&str] = &[
         (br_if $l (i32.gt_s (local.get 0) (i32.const 0)))
         (br 1 (i64.reinterpret_f64 (local.get 1)))
         (memory.grow) (drop) (i64.const 1))) (memory 1))"#,
+    // Floats of every type that live through two loops and the ticks at their heads.
+    r#"(module (func (export "run") (param i32) (result i64)
+      (local $i i32) (local $a f32) (local $b f64) (local $c v128) (local $d f64) (local $e f32)
+      (local.set $b (f64.const nan:0x4000000000001))
+      (local.set $c (v128.const i32x4 1 2 3 4))
+      (loop $outer
+        (local.set $i (i32.const 3))
+        (local.set $d (f64.add (local.get $d) (f64.const 0.75)))
+        (loop $inner
+          (local.set $a (f32.sub (local.get $a) (f32.const 1.5)))
+          (local.set $e (f32.mul (local.get $a) (f32.const 3)))
+          (local.set $c (i32x4.add (local.get $c) (f32x4.splat (local.get $e))))
+          (local.set $b (local.get $b))
+          (br_if $inner (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
+        (br_if $outer (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+      (i64.xor (i64.reinterpret_f64 (local.get $b))
+        (i64.xor (i64.reinterpret_f64 (local.get $d))
+          (i64.xor (i64x2.extract_lane 0 (local.get $c)) (i64x2.extract_lane 1 (local.get $c)))))))"#,
 ];
 
 fn results(wasm: &[u8], metered: bool) -> Vec<i64> {
@@ -108,4 +126,20 @@ fn gas_is_pinned() {
       (loop $l (br_if $l (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 1000))))))"#;
     let execution = crate::support::run_wat(wat, b"");
     assert_eq!(execution.gas_used, 1_000 * 7);
+}
+
+/// What ticks save and restore grows with the body, not with how its loops are nested.
+#[test]
+fn nested_loops_of_floats_stay_small() {
+    let count = 500;
+    let uses: String = (0..16).map(|local| format!("(drop (local.get {local}))")).collect();
+    let wat = format!(
+        r#"(module (func (export "_start") (local {}) {}{uses}{}))"#,
+        "f64 ".repeat(16),
+        "(loop ".repeat(count),
+        ")".repeat(count)
+    );
+    let raw = wat::parse_str(&wat).unwrap();
+    let metered = instrument::meter(&raw, &Caps::default()).unwrap();
+    assert!(metered.wasm().len() < 40 * raw.len(), "{} of {}", metered.wasm().len(), raw.len());
 }
