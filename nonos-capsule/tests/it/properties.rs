@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::path::Path;
 
 use nonos_capsule::testing::{
     MemoryCapsuleStore, MemoryNonceStore, check_capsule_store, check_nonce_store, fuzz_capsule, fuzz_head,
@@ -15,7 +16,7 @@ use nonos_identity::Digest;
 use nonos_identity::wire::{from_bytes, to_bytes};
 use proptest::prelude::*;
 
-use crate::support::{NOW, command, network, policy, signed, verified, wasm};
+use crate::support::{NOW, author, command, network, policy, signed, verified, wasm};
 
 /// Whether everything that `narrow` allows, `wide` allows too.
 fn is_within(narrow: &Policy, wide: &Policy) -> bool {
@@ -77,6 +78,29 @@ proptest! {
         fuzz_head(&mutate(capsule.head().to_bytes()));
         fuzz_meter(&mutate(capsule.payload().to_vec()));
         fuzz_wire(&mutate(to_bytes(&capsule.chunk(0).unwrap())));
+    }
+}
+
+/// What fuzzing begins with is a capsule of today: with NONOS_BLESS it is written anew.
+#[test]
+fn seeds_of_fuzzing_are_accepted() {
+    // Beside the crates and in none of them.
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
+    if !seeds.exists() {
+        return;
+    }
+    let mut capsule = signed(&wasm(&command("", "(drop (i32.load (i32.const 0)))")), policy());
+    capsule.attest(1, b"reviewed".to_vec(), &author(), &network()).unwrap();
+    for (name, bytes) in
+        [("capsule_capsule/load", capsule.to_bytes()), ("capsule_head/load", capsule.head().to_bytes())]
+    {
+        if std::env::var_os("NONOS_BLESS").is_some() {
+            std::fs::write(seeds.join(name), &bytes).unwrap();
+        }
+        assert!(std::fs::read(seeds.join(name)).unwrap() == bytes, "{name}: NONOS_BLESS=1 writes it anew");
+    }
+    for image in std::fs::read_dir(seeds.join("capsule_image")).unwrap() {
+        fuzz_image(&std::fs::read(image.unwrap().path()).unwrap());
     }
 }
 
