@@ -4,6 +4,7 @@
 pub mod domains;
 mod element;
 mod enrolment;
+pub mod gadgets;
 mod gates;
 pub mod groth16;
 mod identity;

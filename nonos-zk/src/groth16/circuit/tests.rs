@@ -3,6 +3,7 @@
 use ark_relations::gr1cs::ConstraintSystem;
 
 use super::*;
+use crate::gadgets::testing::assert_no_wire_is_free;
 use crate::testing::{Run, unsatisfied};
 
 fn honest() -> (Statement, Witness) {
@@ -149,47 +150,10 @@ fn every_public_input_but_the_context_is_opened() {
     }
 }
 
-/// Changes every single variable of a satisfied system, leaving all others: none is free. Bits
-/// are flipped, and set to two; all others are moved by one.
 #[test]
 fn no_variable_is_free() {
     let (statement, witness) = honest();
-    let cs = system(Assignment::honest(&statement, &witness));
-    cs.finalize();
-    let z = [cs.instance_assignment().unwrap(), cs.witness_assignment().unwrap()].concat();
-    let matrices = cs.to_matrices().unwrap().remove("R1CS").unwrap();
-    let products: Vec<Vec<Fr>> = matrices
-        .iter()
-        .map(|matrix| matrix.iter().map(|row| row.iter().map(|(c, at)| z[*at] * c).sum()).collect())
-        .collect();
-    // By variable: the rows it is in and its coefficients there.
-    let mut uses = vec![std::collections::BTreeMap::<usize, [Fr; 3]>::new(); z.len()];
-    for (side, matrix) in matrices.iter().enumerate() {
-        for (row, terms) in matrix.iter().enumerate() {
-            for (coefficient, at) in terms {
-                uses[*at].entry(row).or_default()[side] += coefficient;
-            }
-        }
-    }
-    let still_holds = |row: usize, [a, b, c]: [Fr; 3], by: Fr| {
-        (products[0][row] + a * by) * (products[1][row] + b * by) == products[2][row] + c * by
-    };
-    let mut changes = 0;
-    for (variable, rows) in uses.iter().enumerate().skip(1) {
-        assert!(!rows.is_empty(), "variable {variable} is in no constraint");
-        let value = z[variable];
-        let one = Fr::from(1);
-        // Moved by one, flipped if a bit, and set to two.
-        for by in [one, one - value - value, Fr::from(2) - value] {
-            if by == Fr::from(0) {
-                continue;
-            }
-            changes += 1;
-            let refused = rows.iter().any(|(row, terms)| !still_holds(*row, *terms, by));
-            assert!(refused, "variable {variable} is free to move by {by}");
-        }
-    }
-    assert!(changes > cs.num_witness_variables());
+    assert_no_wire_is_free(&system(Assignment::honest(&statement, &witness)));
 }
 
 #[test]
