@@ -19,6 +19,9 @@ pub const DEV_SETUP: Domain = Domain::new("nonos/zk/dev-setup/v1");
 /// Derivation of the prover's blinding factors.
 pub const BLINDING: Domain = Domain::new("nonos/zk/blinding/v1");
 
+/// Powers of a batch of proofs.
+pub const BATCH: Domain = Domain::new("nonos/zk/batch/v1");
+
 /// Every domain above, for the workspace-wide uniqueness test.
 pub const ALL: &[Domain] =
-    &[ENROLMENT, RECEIPT, CONTEXT, CIRCUIT, VERIFYING_KEY, KEY_SET, DEV_SETUP, BLINDING];
+    &[ENROLMENT, RECEIPT, CONTEXT, CIRCUIT, VERIFYING_KEY, KEY_SET, DEV_SETUP, BLINDING, BATCH];

@@ -3,6 +3,7 @@
 //! BN254 gives about 100 bits of security against forged proofs; that proofs hide the witness does
 //! not rest on it. Keys come from a trusted setup: whoever knows its randomness forges any proof.
 
+mod batch;
 mod cache;
 mod circuit;
 mod engine;

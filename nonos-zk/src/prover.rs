@@ -39,6 +39,12 @@ pub trait Verifier: Send + Sync {
     /// # Errors
     /// [`VerifyError`] if the proof does not convince; its sender's fault.
     fn verify(&self, statement: &Statement, proof: &Proof) -> Result<(), VerifyError>;
+
+    /// Verifies many proofs: the verdict on each, in their order, is that of [`Self::verify`]. An
+    /// engine that has a cheaper way for many takes it.
+    fn verify_batch(&self, batch: &[(&Statement, &Proof)]) -> Vec<Result<(), VerifyError>> {
+        batch.iter().map(|(statement, proof)| self.verify(statement, proof)).collect()
+    }
 }
 
 /// Why there is no proof.

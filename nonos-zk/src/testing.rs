@@ -185,7 +185,14 @@ pub fn check_prover(prover: &dyn Prover, verifier: &dyn Verifier) {
             other => panic!("{gate:?} not refused: {other:?}"),
         }
     }
+    let other = altered(&run.statement).swap_remove(0).1;
     let empty = Proof::new(prover.profile(), Vec::new()).expect("no bytes");
+    let batch =
+        [(&run.statement, &proof), (&other, &proof), (&run.statement, &empty), (&run.statement, &proof)];
+    let one_by_one: Vec<_> =
+        batch.iter().map(|(statement, proof)| verifier.verify(statement, proof)).collect();
+    assert_eq!(verifier.verify_batch(&batch), one_by_one, "a batch is its proofs");
+    assert_eq!(verifier.verify_batch(&[]), []);
     assert!(verifier.verify(&run.statement, &empty).is_err(), "empty proof");
 }
 

@@ -206,3 +206,38 @@ fn a_prover_can_be_written_outside() {
     let id = VerifyingKeyId::from_digest(nonos_identity::Digest::from_bytes([1; 32]));
     check_prover(&Outside(id), &Outside(id));
 }
+
+/// Every pattern of good and bad proofs is told apart, wherever they are.
+#[test]
+fn a_batch_names_its_bad_proofs() {
+    let (run, proof) = proven();
+    let other = Run::honest(22, 4, 3);
+    let swapped = prover().prove(&other.statement, &other.witness, [3; 32]).unwrap();
+    let garbled = Proof::new(Profile::Lite, vec![7; 128]).unwrap();
+    let good = [(&run.statement, &proof), (&other.statement, &swapped)];
+    let bad = [(&run.statement, &swapped), (&other.statement, &proof), (&run.statement, &garbled)];
+    let verifier = verifier();
+    for bads in [&[][..], &[0], &[8], &[3, 4], &[0, 1, 2, 3, 4, 5, 6, 7, 8]] {
+        let batch: Vec<_> = (0..9)
+            .map(|place| if bads.contains(&place) { bad[place % 3] } else { good[place % 2] })
+            .collect();
+        let expected: Vec<_> =
+            batch.iter().map(|(statement, proof)| verifier.verify(statement, proof)).collect();
+        assert_eq!(expected.iter().filter(|verdict| verdict.is_err()).count(), bads.len());
+        assert_eq!(verifier.verify_batch(&batch), expected, "{bads:?}");
+    }
+}
+
+/// Errors that cancel each other in a plain sum of the equations do not in a batch.
+#[test]
+fn errors_do_not_cancel_in_a_batch() {
+    let (run, proof) = proven();
+    let moved = |by: G1Affine| {
+        let mut points = points(&proof);
+        points.c = (points.c + by).into();
+        wrap(&points)
+    };
+    let (up, down) = (moved(G1Affine::generator()), moved(-G1Affine::generator()));
+    let batch = [(&run.statement, &up), (&run.statement, &down)];
+    assert_eq!(verifier().verify_batch(&batch), [Err(VerifyError::Refused); 2]);
+}
