@@ -15,7 +15,7 @@ pub(crate) fn parse(bytes: &[u8; 32]) -> Result<Fr, NotCanonical> {
 }
 
 /// The 32 little-endian bytes of an element.
-pub(crate) fn print(element: &Fr) -> [u8; 32] {
+pub(crate) fn print(element: &impl PrimeField) -> [u8; 32] {
     let mut bytes = [0; 32];
     for (to, from) in bytes.iter_mut().zip(element.into_bigint().to_bytes_le()) {
         *to = from;

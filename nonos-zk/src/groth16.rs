@@ -8,8 +8,12 @@ mod cache;
 mod circuit;
 mod engine;
 mod keys;
+mod snarkjs;
+mod solidity;
 mod stream;
 
 pub use self::cache::{CacheError, KeyCache};
 pub use self::engine::{Groth16Prover, Groth16Verifier};
 pub use self::keys::{KeyError, KeySet, Provenance, VerifyingKey};
+pub use self::snarkjs::{SnarkjsKey, SnarkjsProof};
+pub use self::solidity::solidity_arguments;
