@@ -6,6 +6,7 @@
 )]
 
 mod foreign;
+mod gadgets;
 mod keys;
 mod properties;
 mod prover;
