@@ -55,7 +55,8 @@ pub(crate) fn compare(rounds: usize) -> Result<Report, Failure> {
     let raw = Raw::new()?;
 
     let (mut wall, mut cpu, mut verify) = (Paired::default(), Paired::default(), Paired::default());
-    let (mut batch, mut memory) = (Paired::default(), Vec::new());
+    let (mut batch, mut bad_batch, mut memory) = (Paired::default(), Paired::default(), Vec::new());
+    let other = Run::honest(2, 100, 5);
     for round in 0..rounds {
         let seed = [u8::try_from(round % 256)?; 32];
         let prove = || prover.prove(black_box(&run.statement), &run.witness, seed);
@@ -74,6 +75,13 @@ pub(crate) fn compare(rounds: usize) -> Result<Report, Failure> {
             milliseconds(|| Ok(verifier.verify_batch(&many).into_iter().collect::<Result<(), _>>()?))?;
         #[expect(clippy::cast_precision_loss, reason = "sixty-four")]
         batch.push(each / BATCH as f64, ours);
+        let bad = vec![(&other.statement, &proof); BATCH];
+        let each = milliseconds(|| match verifier.verify_batch(&bad).iter().all(Result::is_err) {
+            true => Ok(()),
+            false => Err("a proof of another statement verifies".into()),
+        })?;
+        #[expect(clippy::cast_precision_loss, reason = "sixty-four")]
+        bad_batch.push(each / BATCH as f64, ours);
 
         memory.extend(peak_megabytes(prove));
     }
@@ -86,6 +94,7 @@ pub(crate) fn compare(rounds: usize) -> Result<Report, Failure> {
         batch
             .row("verify Lite, each of a batch of 64", "ms wall", Better::Lower, ONE)
             .target(Of::Ratio, 1.0 / 3.0),
+        bad_batch.row("refuse Lite, each of a batch of 64 bad ones", "ms wall", Better::Lower, ONE),
     ];
     if !memory.is_empty() {
         let name = "this process at the peak of a proof of Lite";

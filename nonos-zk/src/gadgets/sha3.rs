@@ -43,7 +43,7 @@ pub fn sha3_512<F: PrimeField>(
                 *to = Bit::xor3(cs, [*to, *bit, Bit::constant(false)])?;
             }
         }
-        for (number, constant) in (1..).zip(round_constants()) {
+        for (number, constant) in (1..).zip(keccak_round_constants()) {
             let is_last = number == ROUNDS && position + 1 == blocks;
             state = round(cs, &state, constant, if is_last { DIGEST_LANES } else { LANES })?;
         }
@@ -120,8 +120,9 @@ fn turn(lane: &Lane, by: usize) -> Lane {
 const OFFSETS: [usize; LANES] =
     [0, 1, 62, 28, 27, 36, 44, 6, 55, 20, 3, 10, 43, 25, 39, 41, 45, 15, 21, 8, 18, 2, 61, 56, 14];
 
-/// Constants of iota, from their shift register (FIPS 202, section 3.2.5).
-fn round_constants() -> [u64; ROUNDS] {
+/// Constants of iota, by round, from their shift register (FIPS 202, section 3.2.5).
+#[must_use]
+pub fn keccak_round_constants() -> [u64; ROUNDS] {
     let mut register: u8 = 1;
     core::array::from_fn(|_| {
         let mut constant = 0;

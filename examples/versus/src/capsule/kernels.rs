@@ -9,6 +9,8 @@
 
 use std::fmt::Write as _;
 
+use nonos_zk::gadgets::keccak_round_constants;
+
 /// A program.
 pub(crate) struct Kernel {
     pub(crate) name: &'static str,
@@ -228,7 +230,7 @@ pub(crate) fn permutations(times: u32) -> String {
              (i64.xor (local.get $b{next}) (i64.const -1)) (local.get $b{after}))))"
         );
     }
-    let constants: String = round_constants()
+    let constants: String = keccak_round_constants()
         .iter()
         .flat_map(|constant| constant.to_le_bytes())
         .fold(String::new(), |text, byte| text + &format!("\\{byte:02x}"));
@@ -246,17 +248,4 @@ pub(crate) fn permutations(times: u32) -> String {
       (br_if $permutations (i32.lt_u (local.get $times) (i32.const {times}))))
     (i64.store (i32.const 8) (local.get $a0))))"#
     )
-}
-
-/// Iota's constants, from their shift register (FIPS 202, section 3.2.5).
-fn round_constants() -> [u64; 24] {
-    let mut register: u8 = 1;
-    core::array::from_fn(|_| {
-        let mut constant = 0;
-        for bit in 0..7 {
-            constant |= u64::from(register & 1) << ((1 << bit) - 1);
-            register = (register << 1) ^ if register & 0x80 == 0 { 0 } else { 0x71 };
-        }
-        constant
-    })
 }

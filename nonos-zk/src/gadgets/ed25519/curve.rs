@@ -103,6 +103,14 @@ mod tests {
         assert_eq!(to_edwards_factor().square(), -Fq::from(486_664));
     }
 
+    /// A sum of opposite points would be none.
+    #[test]
+    fn all_entries_are_points() {
+        for (u, v) in windows().iter().flat_map(|window| &window.entries) {
+            assert_eq!(v.square(), u.square() * u + Fq::from(A) * u.square() + u);
+        }
+    }
+
     #[test]
     fn tables_are_of_the_clamped_digits() {
         let sizes: Vec<usize> = windows().iter().map(|window| window.entries.len()).collect();
