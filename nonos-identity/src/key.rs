@@ -275,6 +275,14 @@ impl SigningKey {
     pub fn to_seed(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.0.to_bytes())
     }
+
+    /// The clamped scalar in little-endian bytes (RFC 8032 section 5.1.5, steps 1 and 2), for a circuit
+    /// that proves to know it. Whoever has it can sign.
+    #[must_use]
+    pub fn to_scalar(&self) -> Zeroizing<[u8; 32]> {
+        let unclamped = Zeroizing::new(self.0.to_scalar_bytes());
+        Zeroizing::new(curve25519_dalek::scalar::clamp_integer(*unclamped))
+    }
 }
 
 impl fmt::Debug for SigningKey {
@@ -295,6 +303,15 @@ mod tests {
 
     impl wire::Wire for PublicKey {
         const MAX_BYTES: usize = 34;
+    }
+
+    #[test]
+    fn the_scalar_is_clamped_and_makes_the_public_key() {
+        let key = key(3);
+        let scalar = key.to_scalar();
+        assert_eq!((scalar[0] & 7, scalar[31] & 0xc0), (0, 0x40));
+        let point = curve25519_dalek::EdwardsPoint::mul_base_clamped(*scalar);
+        assert_eq!(point.compress().to_bytes(), *key.public().as_bytes());
     }
 
     fn key(seed: u8) -> SigningKey {

@@ -5,13 +5,13 @@ use nonos_identity::wire::{self, DecodeError, Wire};
 use nonos_identity::{Envelope, EnvelopeError, Epoch, NetworkId, NodeId, SigningKey, Timestamp, Verified};
 
 use crate::domains;
-use crate::identity::IdentityCommitment;
+use crate::identity::OperatorKey;
 
-/// An operator's statement that a commitment is its own, signed by its root key.
+/// An operator's statement that an identity key is its own, signed by its root key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enrolment {
-    /// The enrolled commitment.
-    pub commitment: IdentityCommitment,
+    /// What is enrolled.
+    pub operator: OperatorKey,
     /// Whose root key signed.
     pub node: NodeId,
     /// The epoch it was signed in; a later one of the same node replaces it.
@@ -35,11 +35,11 @@ pub enum EnrolmentError {
 #[derive(Encode, Decode)]
 struct Body {
     #[n(0)]
-    commitment: IdentityCommitment,
+    operator: OperatorKey,
 }
 
 impl Wire for Body {
-    const MAX_BYTES: usize = 64;
+    const MAX_BYTES: usize = 96;
 }
 
 impl Enrolment {
@@ -48,17 +48,17 @@ impl Enrolment {
     /// How long an enrolment stays valid: 30 days, as role certificates do.
     pub const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
-    /// Signs a commitment with the operator's root key.
+    /// Signs an identity key with the operator's root key.
     ///
     /// # Errors
     /// None in practice: the body is far below the envelope's limit.
     pub fn sign(
         root: &SigningKey,
         network: &NetworkId,
-        commitment: IdentityCommitment,
+        operator: OperatorKey,
         now: Timestamp,
     ) -> Result<Verified<Envelope>, DecodeError> {
-        let body = wire::to_bytes(&Body { commitment });
+        let body = wire::to_bytes(&Body { operator });
         let seq = now.as_secs();
         Envelope::seal(root, domains::ENROLMENT, network, Self::KIND, seq, now, Self::LIFETIME, body)
     }
@@ -77,7 +77,7 @@ impl Enrolment {
         Ok(envelope.map(|envelope| {
             let header = envelope.header();
             Self {
-                commitment: body.commitment,
+                operator: body.operator,
                 node: header.key.node_id(),
                 epoch: header.epoch,
                 expiry: header.expiry,

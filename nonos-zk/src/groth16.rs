@@ -13,6 +13,7 @@ mod solidity;
 mod stream;
 
 pub use self::cache::{CacheError, KeyCache};
+pub use self::circuit::{GateSizes, gate_sizes};
 pub use self::engine::{Groth16Prover, Groth16Verifier};
 pub use self::keys::{KeyError, KeySet, Provenance, VerifyingKey};
 pub use self::snarkjs::{SnarkjsKey, SnarkjsProof};

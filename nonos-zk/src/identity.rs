@@ -1,9 +1,10 @@
 use core::fmt;
 
 use ark_bn254::Fr;
-use ark_ff::PrimeField;
-use nonos_identity::Epoch;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use ark_ff::PrimeField as _;
+use minicbor::{Decode, Encode};
+use nonos_identity::{Epoch, PublicKey, SigningKey};
+use zeroize::Zeroizing;
 
 use crate::element::element;
 use crate::poseidon::{Tag, hash};
@@ -17,8 +18,16 @@ pub const SLOTS_PER_EPOCH: u32 = 1 << SLOT_BITS;
 /// Bits of a slot number.
 pub(crate) const SLOT_BITS: usize = 10;
 
+/// Bytes in each half of a scalar or key: 128 bits fit a field element with room to spare.
+const HALF_BYTES: usize = 16;
+
 element! {
-    /// Poseidon hash of an [`IdentitySecret`]: what an operator enrols.
+    /// Poseidon hash of the scalar of an [`IdentitySecret`]; public, and says nothing about it.
+    SecretDigest
+}
+
+element! {
+    /// Poseidon hash of an [`OperatorKey`]: a leaf of the tree of operators.
     IdentityCommitment
 }
 
@@ -28,29 +37,68 @@ element! {
 }
 
 element! {
-    /// `Poseidon(secret, epoch, slot)`: the id of a receipt, one per identity, epoch and slot.
+    /// Poseidon hash of secret, epoch and slot: the id of a receipt, one per identity, epoch and slot.
     ///
     /// It says nothing about the secret, and two of them cannot be told to be of one identity.
     Nullifier
 }
 
-/// The secret behind an enrolled identity. No `Debug` of its value, no `PartialEq`; wiped on drop.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct IdentitySecret([u8; 32]);
-
-impl IdentitySecret {
-    /// From 32 secret bytes, read as a little-endian integer and reduced modulo the field.
+element! {
+    /// Poseidon hash of secret and one-run execution key: the operator's own mark on that key.
     ///
-    /// Derive them from the root seed for this purpose alone.
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
-        Self(crate::element::print(&Fr::from_le_bytes_mod_order(bytes)))
-    }
+    /// It says nothing about the secret. Nobody else can compute it, so with the secret an operator can
+    /// show later that a run was, or was not, its own.
+    KeyLink
+}
 
-    /// The commitment to enrol.
+/// The secret behind an enrolled identity: the scalar of an Ed25519 key made for this purpose alone.
+/// No `Debug` of its value, no `PartialEq`; wiped on drop.
+#[derive(Clone)]
+pub struct IdentitySecret {
+    /// Clamped, in little-endian bytes.
+    scalar: Zeroizing<[u8; 32]>,
+    key: PublicKey,
+}
+
+/// What an operator enrols: its identity key and the hash of the scalar behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct OperatorKey {
+    /// The Ed25519 identity key. Profile `Full` proves knowledge of its scalar.
+    #[n(0)]
+    pub key: PublicKey,
+    /// Hash of the scalar. Profile `Lite` opens this alone.
+    #[n(1)]
+    pub secret: SecretDigest,
+}
+
+impl OperatorKey {
+    /// The leaf of the tree.
     #[must_use]
     pub fn commitment(&self) -> IdentityCommitment {
-        IdentityCommitment::wrap(&hash(Tag::Leaf, &[self.element()]))
+        IdentityCommitment::wrap(&hash(Tag::Leaf, &[self.secret.unwrap(), key_digest(&self.key)]))
+    }
+}
+
+impl IdentitySecret {
+    /// From a seed of 32 secret bytes, as an Ed25519 key is made of one (RFC 8032 section 5.1.5).
+    ///
+    /// Derive it from the root seed for this purpose alone.
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        let key = SigningKey::from_seed(seed);
+        Self { scalar: key.to_scalar(), key: key.public() }
+    }
+
+    /// What to enrol.
+    #[must_use]
+    pub fn operator_key(&self) -> OperatorKey {
+        OperatorKey { key: self.key, secret: SecretDigest::wrap(&hash(Tag::Secret, &self.halves())) }
+    }
+
+    /// The leaf of the tree that [`Self::operator_key`] makes.
+    #[must_use]
+    pub fn commitment(&self) -> IdentityCommitment {
+        self.operator_key().commitment()
     }
 
     /// The nullifier of one slot of one epoch, `slot` below [`SLOTS_PER_EPOCH`].
@@ -58,13 +106,43 @@ impl IdentitySecret {
     /// A slot beyond the limit has a nullifier, but no proof.
     #[must_use]
     pub fn nullifier(&self, epoch: Epoch, slot: u32) -> Nullifier {
-        let inputs = [self.element(), Fr::from(epoch.number()), Fr::from(slot)];
-        Nullifier::wrap(&hash(Tag::Nullifier, &inputs))
+        let place = Fr::from(epoch.number()) * Fr::from(SLOTS_PER_EPOCH) + Fr::from(slot);
+        Nullifier::wrap(&hash(Tag::Nullifier, &[self.mark(), place]))
     }
 
-    pub(crate) fn element(&self) -> Fr {
-        Fr::from_le_bytes_mod_order(&self.0)
+    /// The mark on a one-run execution key.
+    #[must_use]
+    pub fn key_link(&self, exec_key: &PublicKey) -> KeyLink {
+        KeyLink::wrap(&hash(Tag::Link, &[self.mark(), key_digest(exec_key)]))
     }
+
+    /// What nullifiers and links are made of; as secret as the scalar.
+    fn mark(&self) -> Fr {
+        hash(Tag::Mark, &self.halves())
+    }
+
+    pub(crate) fn halves(&self) -> [Fr; 2] {
+        halves(&self.scalar)
+    }
+
+    pub(crate) const fn scalar(&self) -> &Zeroizing<[u8; 32]> {
+        &self.scalar
+    }
+
+    pub(crate) const fn key(&self) -> &PublicKey {
+        &self.key
+    }
+}
+
+/// A scalar or key as two numbers of 128 bits, the low one first.
+pub(crate) fn halves(bytes: &[u8; 32]) -> [Fr; 2] {
+    let mut halves = bytes.chunks(HALF_BYTES).map(Fr::from_le_bytes_mod_order);
+    core::array::from_fn(|_| halves.next().unwrap_or_default())
+}
+
+/// A public key as one element.
+pub(crate) fn key_digest(key: &PublicKey) -> Fr {
+    hash(Tag::Key, &halves(key.as_bytes()))
 }
 
 impl fmt::Debug for IdentitySecret {

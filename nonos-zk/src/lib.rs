@@ -23,9 +23,12 @@ mod tree;
 pub use crate::element::NotCanonical;
 pub use crate::enrolment::{Enrolment, EnrolmentError};
 pub use crate::gates::Gate;
-pub use crate::identity::{IdentityCommitment, IdentityRoot, IdentitySecret, Nullifier, SLOTS_PER_EPOCH};
+pub use crate::identity::{
+    IdentityCommitment, IdentityRoot, IdentitySecret, KeyLink, Nullifier, OperatorKey, SLOTS_PER_EPOCH,
+    SecretDigest,
+};
 pub use crate::nullifier::{NullifierSet, Reused};
-pub use crate::proof::{Profile, Proof, ProofTooLong, VerifyingKeyId};
+pub use crate::proof::{Profile, Proof, ProofTooLong, UnknownProfile, VerifyingKeyId};
 pub use crate::prover::{ProveError, Prover, Verifier, VerifyError};
 pub use crate::receipt::{Receipt, ReceiptBody, ReceiptError, SignReceiptError, UnverifiedReceipt};
 pub use crate::roots::AcceptedRoots;

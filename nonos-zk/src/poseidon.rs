@@ -25,11 +25,11 @@ const ALPHA: u64 = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Tag {
-    /// Identity secret to commitment.
+    /// Secret digest and key digest to the leaf of an operator.
     Leaf = 1,
     /// Two children of the identity tree.
     Node = 2,
-    /// Secret, epoch and slot to nullifier.
+    /// Mark, epoch and slot to nullifier.
     Nullifier = 3,
     /// Policy limits.
     Policy = 4,
@@ -41,6 +41,20 @@ pub(crate) enum Tag {
     ExecHash = 7,
     /// `exec_commit`.
     Execution = 8,
+    /// Halves of the identity secret, for its digest.
+    Secret = 9,
+    /// Halves of the identity secret, for nullifiers and links.
+    Mark = 10,
+    /// Halves of a public key.
+    Key = 11,
+    /// Mark and execution key to their link.
+    Link = 12,
+    /// Job and execution key to the context.
+    Context = 13,
+    /// Limbs of the payload's digest.
+    Payload = 14,
+    /// Limbs of the payload's commitment.
+    PayloadCommit = 15,
 }
 
 impl Tag {

@@ -7,10 +7,47 @@ use nonos_identity::wire::Wire;
 #[cbor(index_only)]
 #[non_exhaustive]
 pub enum Profile {
-    /// State, execution and identity gate, the identity being a Poseidon commitment that the
-    /// operator's root key enrolled. No hash of the binary in the circuit.
+    /// State, execution and identity gate. Of the identity it opens the hash of the secret that the
+    /// operator's root key enrolled. No hash of the binary in the circuit. For relays and small boxes.
     #[n(1)]
     Lite,
+    /// The gates of [`Self::Lite`], and: the payload's digest is what the capsule's manifest commits
+    /// to, and the secret is the scalar of the enrolled Ed25519 key.
+    #[n(2)]
+    Full,
+}
+
+impl Profile {
+    /// All profiles, by ascending number on the wire.
+    pub const ALL: [Self; 2] = [Self::Lite, Self::Full];
+
+    /// Its name in reports, settings and file names.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lite => "lite",
+            Self::Full => "full",
+        }
+    }
+}
+
+impl core::fmt::Display for Profile {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that no profile has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such profile: it is lite or full")]
+pub struct UnknownProfile;
+
+impl core::str::FromStr for Profile {
+    type Err = UnknownProfile;
+
+    fn from_str(name: &str) -> Result<Self, UnknownProfile> {
+        Self::ALL.into_iter().find(|profile| profile.name() == name).ok_or(UnknownProfile)
+    }
 }
 
 /// The id of a verifying key: SHA3-256 over profile, circuit, provenance and the key itself.

@@ -8,8 +8,10 @@ use ark_ff::PrimeField;
 use crate::domains;
 use crate::element::print;
 use crate::gates::{self, Gate};
-use crate::identity::{IdentityRoot, IdentitySecret, Nullifier};
-use crate::trace::{ExecCommit, PolicyLimits, Trace, exec_digest};
+use crate::identity::{IdentityRoot, IdentitySecret, KeyLink, Nullifier, key_digest};
+use crate::poseidon::{Tag, hash};
+use crate::proof::Profile;
+use crate::trace::{ExecCommit, PolicyLimits, Trace, exec_digest, payload_commit};
 use crate::tree::TreePath;
 
 /// What a proof is about; every field is public.
@@ -48,10 +50,17 @@ pub struct Statement {
     /// Hiding commitment to node, address, epoch and slot.
     #[n(10)]
     pub id_commit: Digest,
+    /// The prover's mark on the execution key.
+    #[n(11)]
+    pub key_link: KeyLink,
+    /// SHA3-512 of the payload's SHA3-512. Compare it with the signed manifest of the capsule; a
+    /// manifest may show it and keep the payload's digest to itself. [`Profile::Full`] opens it.
+    #[n(12)]
+    pub payload_commit: WideDigest,
 }
 
 impl Wire for Statement {
-    const MAX_BYTES: usize = 512;
+    const MAX_BYTES: usize = 640;
 }
 
 /// The public inputs of a proof, in the circuit's order.
@@ -63,14 +72,25 @@ pub(crate) struct PublicInputs {
     pub(crate) nullifier: Fr,
     pub(crate) epoch: Fr,
     pub(crate) context: Fr,
+    pub(crate) key_link: Fr,
+    /// Of `Full` alone.
+    pub(crate) payload_commit: Fr,
 }
 
-/// Number of public inputs.
-pub(crate) const PUBLIC_INPUTS: usize = 7;
+impl Profile {
+    /// Number of public inputs.
+    #[must_use]
+    pub const fn public_inputs(self) -> usize {
+        match self {
+            Self::Lite => 8,
+            Self::Full => 9,
+        }
+    }
+}
 
 impl PublicInputs {
-    pub(crate) const fn to_array(&self) -> [Fr; PUBLIC_INPUTS] {
-        [
+    pub(crate) fn to_vec(&self, profile: Profile) -> Vec<Fr> {
+        let mut inputs = vec![
             self.policy_commit,
             self.exec_digest,
             self.exec_commit,
@@ -78,17 +98,21 @@ impl PublicInputs {
             self.nullifier,
             self.epoch,
             self.context,
-        ]
+            self.key_link,
+            self.payload_commit,
+        ];
+        inputs.truncate(profile.public_inputs());
+        inputs
     }
 }
 
 impl Statement {
-    /// The field elements a verifier of the `Lite` circuit takes, in order, each as 32
-    /// little-endian bytes: policy commitment, digest of `exec_hash`, execution commitment,
-    /// identity root, nullifier, epoch, context.
+    /// The field elements a verifier of a profile's circuit takes, in order, each as 32 little-endian
+    /// bytes: policy commitment, digest of `exec_hash`, execution commitment, identity root, nullifier,
+    /// epoch, context, key link, and for [`Profile::Full`] the digest of the payload's commitment.
     #[must_use]
-    pub fn public_inputs(&self) -> [[u8; 32]; 7] {
-        self.inputs().to_array().map(|element| print(&element))
+    pub fn public_inputs(&self, profile: Profile) -> Vec<[u8; 32]> {
+        self.inputs().to_vec(profile).iter().map(print).collect()
     }
 
     pub(crate) fn inputs(&self) -> PublicInputs {
@@ -99,22 +123,24 @@ impl Statement {
             id_root: self.id_root.unwrap(),
             nullifier: self.nullifier.unwrap(),
             epoch: Fr::from(self.epoch.number()),
-            context: self.context(),
+            context: hash(Tag::Context, &[self.job(), key_digest(&self.exec_key)]),
+            key_link: self.key_link.unwrap(),
+            payload_commit: payload_commit(&self.payload_commit),
         }
     }
 
     /// Everything the circuit does not open, as one element: a proof holds for this capsule, run,
-    /// job, network and execution key alone.
-    fn context(&self) -> Fr {
+    /// job and network alone.
+    pub(crate) fn job(&self) -> Fr {
         let digest = Digest::of(
             domains::CONTEXT,
             &[
                 self.capsule_id.as_ref(),
+                self.payload_commit.as_ref(),
                 self.exec_hash.as_ref(),
                 &self.epoch.number().to_le_bytes(),
                 &self.nonce,
                 self.network.as_bytes(),
-                self.exec_key.as_bytes(),
                 self.id_commit.as_ref(),
             ],
         );

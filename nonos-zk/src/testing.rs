@@ -33,22 +33,32 @@ impl Run {
     pub fn honest(seed: u64, operators: u32, slot: u32) -> Self {
         let bytes = |label: &str| *Digest::of(DOMAIN, &[label.as_bytes(), &seed.to_le_bytes()]).as_bytes();
         let wide = |label: &str| WideDigest::of(DOMAIN, &[label.as_bytes(), &seed.to_le_bytes()]);
-        let secret = IdentitySecret::from_bytes(&bytes("secret"));
+        let secret = IdentitySecret::from_seed(&bytes("secret"));
         let mut tree = IdentityTree::new();
         let ours = operators / 2;
         for other in 0..operators {
-            let stranger = IdentitySecret::from_bytes(&bytes(&format!("stranger {other}")));
+            let stranger = IdentitySecret::from_seed(&bytes(&format!("stranger {other}")));
             let commitment = if other == ours { secret.commitment() } else { stranger.commitment() };
             tree.insert(commitment).expect("fresh commitments");
         }
         let exec_key = SigningKey::from_seed(&bytes("execution key"));
         let exec_hash = wide("exec hash");
         let epoch = Epoch::from_number(3_000_000 + seed % 1000);
-        let policy = PolicyLimits { gas_limit: 1_000_000, pages_max: 256, host_calls_allowed: 0b1011 };
+        let policy = PolicyLimits {
+            gas_limit: 1_000_000,
+            pages_max: 256,
+            host_calls_allowed: 0b1011,
+            cpu_features_allowed: 0b011,
+            isolation_required: 0b101,
+        };
+        let payload = wide("payload");
         let trace = Trace {
             gas_used: 999_999 - seed % 1000,
             peak_pages: 17,
             host_calls: 0b0011,
+            cpu_features: 0b001,
+            isolation: 0b101,
+            payload,
             checkpoints: (0..4).map(|k| wide(&format!("checkpoint {k}"))).collect(),
             blind: bytes("blind"),
         };
@@ -64,6 +74,8 @@ impl Run {
             network: NetworkId::from_name("testing"),
             exec_key: exec_key.public(),
             id_commit: Digest::from_bytes(bytes("id commit")),
+            key_link: secret.key_link(&exec_key.public()),
+            payload_commit: WideDigest::of_bytes(payload.as_ref()),
         };
         let path = tree.path(ours).expect("inserted above");
         Self { statement, witness: Witness { secret, path, trace, slot }, exec_key, tree }
@@ -212,6 +224,8 @@ pub fn altered(statement: &Statement) -> Vec<(&'static str, Statement)> {
         ("gas limit", with(&|s| s.policy.gas_limit += 1)),
         ("page limit", with(&|s| s.policy.pages_max += 1)),
         ("allowed calls", with(&|s| s.policy.host_calls_allowed ^= 1 << 63)),
+        ("allowed features", with(&|s| s.policy.cpu_features_allowed ^= 1 << 31)),
+        ("required isolation", with(&|s| s.policy.isolation_required ^= 1 << 15)),
         ("exec_commit", with(&|s| s.exec_commit = other.exec_commit)),
         ("id_root", with(&|s| s.id_root = other.id_root)),
         ("nullifier", with(&|s| s.nullifier = other.nullifier)),
@@ -220,6 +234,8 @@ pub fn altered(statement: &Statement) -> Vec<(&'static str, Statement)> {
         ("network", with(&|s| s.network = NetworkId::from_name("another"))),
         ("exec_key", with(&|s| s.exec_key = other.exec_key)),
         ("id_commit", with(&|s| s.id_commit = other.id_commit)),
+        ("key_link", with(&|s| s.key_link = other.key_link)),
+        ("payload_commit", with(&|s| s.payload_commit = other.payload_commit)),
     ]
 }
 
@@ -235,9 +251,16 @@ pub fn unsatisfied(run: &Run) -> Vec<(Gate, Statement, Witness)> {
         if gate != Gate::Nullifier {
             statement.nullifier = witness.secret.nullifier(statement.epoch, witness.slot);
         }
+        if gate != Gate::KeyLink {
+            statement.key_link = witness.secret.key_link(&statement.exec_key);
+        }
+        if gate != Gate::Payload {
+            statement.payload_commit = WideDigest::of_bytes(witness.trace.payload.as_ref());
+        }
         (gate, statement, witness)
     };
-    let stranger = IdentitySecret::from_bytes(&[0x5a; 32]);
+    let stranger = IdentitySecret::from_seed(&[0x5a; 32]);
+    let other = Run::honest(77, 2, 0);
     vec![
         with(Gate::Gas, &|s, w| w.trace.gas_used = s.policy.gas_limit + 1),
         with(Gate::Gas, &|_, w| w.trace.gas_used = u64::MAX),
@@ -245,15 +268,25 @@ pub fn unsatisfied(run: &Run) -> Vec<(Gate, Statement, Witness)> {
         with(Gate::Pages, &|_, w| w.trace.peak_pages = u32::MAX),
         with(Gate::HostCalls, &|_, w| w.trace.host_calls |= 1 << 2),
         with(Gate::HostCalls, &|_, w| w.trace.host_calls = u64::MAX),
+        with(Gate::CpuFeatures, &|_, w| w.trace.cpu_features |= 1 << 2),
+        with(Gate::CpuFeatures, &|_, w| w.trace.cpu_features = u32::MAX),
+        with(Gate::Isolation, &|_, w| w.trace.isolation = 0b001),
+        with(Gate::Isolation, &|s, _| s.policy.isolation_required = u16::MAX),
         with(Gate::Execution, &|_, w| w.trace.gas_used -= 1),
         with(Gate::Execution, &|_, w| w.trace.blind[0] ^= 1),
         with(Gate::Execution, &|_, w| w.trace.checkpoints.truncate(3)),
         with(Gate::Execution, &|s, _| s.exec_hash = s.capsule_id),
+        with(Gate::Execution, &|_, w| w.trace.cpu_features = 0),
+        with(Gate::Execution, &|_, w| w.trace.isolation |= 1 << 9),
+        with(Gate::Payload, &|_, w| w.trace.payload = other.witness.trace.payload),
+        with(Gate::Payload, &|s, w| s.payload_commit = w.trace.payload),
         with(Gate::Slot, &|_, w| w.slot = SLOTS_PER_EPOCH),
         with(Gate::Slot, &|_, w| w.slot = u32::MAX),
         with(Gate::Membership, &|_, w| w.secret = stranger.clone()),
-        with(Gate::Membership, &|s, _| s.id_root = Run::honest(77, 2, 0).statement.id_root),
+        with(Gate::Membership, &|s, _| s.id_root = other.statement.id_root),
         with(Gate::Nullifier, &|_, w| w.slot ^= 1),
         with(Gate::Nullifier, &|s, _| s.epoch = s.epoch.next()),
+        with(Gate::KeyLink, &|s, _| s.key_link = other.statement.key_link),
+        with(Gate::KeyLink, &|s, _| s.exec_key = other.statement.exec_key),
     ]
 }

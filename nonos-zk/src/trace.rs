@@ -1,7 +1,7 @@
 use core::fmt;
 
 use ark_bn254::Fr;
-use ark_ff::PrimeField;
+use ark_ff::{Field as _, PrimeField};
 use minicbor::{Decode, Encode};
 use nonos_identity::WideDigest;
 use zeroize::Zeroize;
@@ -10,7 +10,7 @@ use crate::element::element;
 use crate::poseidon::{Tag, hash};
 
 /// Bytes of a wide digest in one field element: 22 bytes are 176 bits, far below the modulus.
-const LIMB_BYTES: usize = 22;
+pub(crate) const LIMB_BYTES: usize = 22;
 
 element! {
     /// Poseidon commitment to the [`PolicyLimits`] a run had to keep.
@@ -34,16 +34,50 @@ pub struct PolicyLimits {
     /// Host calls the run may make, one bit for each call.
     #[n(2)]
     pub host_calls_allowed: u64,
+    /// Features of the processor the run may use, one bit for each.
+    #[n(3)]
+    pub cpu_features_allowed: u32,
+    /// Walls that must have stood around the run, one bit for each.
+    #[n(4)]
+    pub isolation_required: u16,
+}
+
+/// Places of the numbers of a trace, or of a policy, in one field element. Gas and pages have room for
+/// the sum of two, so that a limit which is a sum in the circuit is still one number alone.
+pub(crate) mod place {
+    pub(crate) const GAS: u32 = 0;
+    pub(crate) const PAGES: u32 = GAS + 64 + 2;
+    pub(crate) const HOST_CALLS: u32 = PAGES + 32 + 2;
+    pub(crate) const CPU_FEATURES: u32 = HOST_CALLS + 64;
+    pub(crate) const ISOLATION: u32 = CPU_FEATURES + 32;
+    /// Bits in all: below those of the field.
+    pub(crate) const END: u32 = ISOLATION + 16;
+}
+
+const _: () = assert!(place::END < Fr::MODULUS_BIT_SIZE);
+
+/// Two to a power.
+pub(crate) fn power(exponent: u32) -> Fr {
+    Fr::from(2u8).pow([u64::from(exponent)])
+}
+
+/// The numbers in one element.
+fn packed(gas: u64, pages: u32, host_calls: u64, cpu_features: u32, isolation: u16) -> Fr {
+    Fr::from(gas)
+        + Fr::from(pages) * power(place::PAGES)
+        + Fr::from(host_calls) * power(place::HOST_CALLS)
+        + Fr::from(cpu_features) * power(place::CPU_FEATURES)
+        + Fr::from(isolation) * power(place::ISOLATION)
 }
 
 impl PolicyLimits {
     /// The commitment that the circuit opens.
     #[must_use]
     pub fn commit(&self) -> PolicyCommit {
-        PolicyCommit::wrap(&hash(
-            Tag::Policy,
-            &[Fr::from(self.gas_limit), Fr::from(self.pages_max), Fr::from(self.host_calls_allowed)],
-        ))
+        let Self { gas_limit, pages_max, host_calls_allowed, cpu_features_allowed, isolation_required } = *self;
+        let limits =
+            packed(gas_limit, pages_max, host_calls_allowed, cpu_features_allowed, isolation_required);
+        PolicyCommit::wrap(&hash(Tag::Policy, &[limits]))
     }
 }
 
@@ -57,6 +91,12 @@ pub struct Trace {
     pub peak_pages: u32,
     /// Host calls made, one bit for each call, as in [`PolicyLimits::host_calls_allowed`].
     pub host_calls: u64,
+    /// Features of the processor used, as in [`PolicyLimits::cpu_features_allowed`].
+    pub cpu_features: u32,
+    /// Walls that stood, as in [`PolicyLimits::isolation_required`].
+    pub isolation: u16,
+    /// SHA3-512 of the payload that ran.
+    pub payload: WideDigest,
     /// The checkpoint digests in order.
     pub checkpoints: Vec<WideDigest>,
     /// 32 fresh random bytes that make the commitment hiding.
@@ -71,10 +111,9 @@ impl Trace {
     pub fn commit(&self, exec_hash: &WideDigest) -> ExecCommit {
         let inputs = [
             exec_digest(exec_hash),
+            payload_digest(&self.payload),
             self.chain(),
-            Fr::from(self.gas_used),
-            Fr::from(self.peak_pages),
-            Fr::from(self.host_calls),
+            packed(self.gas_used, self.peak_pages, self.host_calls, self.cpu_features, self.isolation),
             self.blind(),
         ];
         ExecCommit::wrap(&hash(Tag::Execution, &inputs))
@@ -109,6 +148,16 @@ impl fmt::Debug for Trace {
 /// The one public input that stands for `exec_hash`.
 pub(crate) fn exec_digest(exec_hash: &WideDigest) -> Fr {
     hash(Tag::ExecHash, &limbs(exec_hash))
+}
+
+/// The payload's digest as one element.
+pub(crate) fn payload_digest(payload: &WideDigest) -> Fr {
+    hash(Tag::Payload, &limbs(payload))
+}
+
+/// The one public input that stands for the payload's commitment.
+pub(crate) fn payload_commit(commit: &WideDigest) -> Fr {
+    hash(Tag::PayloadCommit, &limbs(commit))
 }
 
 /// A wide digest as three little-endian integers of 22, 22 and 20 bytes.

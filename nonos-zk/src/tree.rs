@@ -76,13 +76,14 @@ impl IdentityTree {
         for enrolment in enrolments {
             let held = latest.entry(enrolment.node).or_insert(enrolment);
             // Two of one epoch are told apart by their bytes, so that order does not matter.
-            if (held.epoch, held.commitment) < (enrolment.epoch, enrolment.commitment) {
+            let rank = |enrolment: &Enrolment| (enrolment.epoch, enrolment.operator.commitment());
+            if rank(held) < rank(enrolment) {
                 *held = enrolment;
             }
         }
         let mut tree = Self::new();
         for enrolment in latest.values() {
-            match tree.insert(enrolment.commitment) {
+            match tree.insert(enrolment.operator.commitment()) {
                 Ok(_) | Err(TreeError::Duplicate) => {}
                 Err(error) => return Err(error),
             }

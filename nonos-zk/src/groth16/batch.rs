@@ -17,7 +17,7 @@ use super::stream::Stream;
 use crate::domains;
 use crate::proof::{Proof, VerifyingKeyId};
 use crate::prover::VerifyError;
-use crate::statement::{PUBLIC_INPUTS, Statement};
+use crate::statement::Statement;
 
 /// Below this, one by one is not dearer than halves of a batch that holds a bad proof.
 const HALVES_MIN: usize = 4;
@@ -32,7 +32,7 @@ struct Term {
     a: G1Affine,
     b: G2Prepared,
     c: G1Affine,
-    inputs: [Fr; PUBLIC_INPUTS],
+    inputs: Vec<Fr>,
 }
 
 /// The verdict on each proof, in their order.
@@ -53,7 +53,7 @@ pub(super) fn verify(
             a: G1Projective::from(points.a).mul_bigint([words[1], words[0]]).into_affine(),
             b: points.b.into(),
             c: points.c,
-            inputs: statement.inputs().to_array(),
+            inputs: statement.inputs().to_vec(proof.profile()),
         });
     }
     settle(key, &terms, &mut verdicts);
@@ -95,10 +95,10 @@ fn holds(key: &PreparedVerifyingKey<Bn254>, terms: &[Term]) -> bool {
     let (powers, points): (Vec<Fr>, Vec<G1Affine>) = terms.iter().map(|term| (term.power, term.c)).unzip();
     let Ok(c) = G1Projective::msm(&points, &powers) else { return false };
     let mut inputs = vec![total];
-    inputs.resize(PUBLIC_INPUTS + 1, Fr::ZERO);
+    inputs.resize(key.vk.gamma_abc_g1.len(), Fr::ZERO);
     for term in terms {
         let sums = inputs.iter_mut().skip(1);
-        sums.zip(term.inputs).for_each(|(sum, input)| *sum += term.power * input);
+        sums.zip(&term.inputs).for_each(|(sum, input)| *sum += term.power * input);
     }
     let Ok(ic) = G1Projective::msm(&key.vk.gamma_abc_g1, &inputs) else { return false };
     let alpha = -(key.vk.alpha_g1.into_group() * total);

@@ -7,11 +7,10 @@ use core::fmt;
 use nonos_identity::{Digest, wire};
 use zeroize::Zeroizing;
 
-use super::circuit::LiteCircuit;
+use super::circuit::ReceiptCircuit;
 use super::keys::{KeyError, KeySet, VerifyingKey};
 use super::stream::Stream;
 use crate::domains;
-use crate::element::print;
 use crate::proof::{Profile, Proof, VerifyingKeyId};
 use crate::prover::{ProveError, Prover, Verifier, VerifyError};
 use crate::statement::{Statement, Witness};
@@ -69,7 +68,7 @@ impl Prover for Groth16Prover {
     fn prove(&self, statement: &Statement, witness: &Witness, seed: [u8; 32]) -> Result<Proof, ProveError> {
         witness.check(statement)?;
         let mut rng = Stream::from_seed(*blinding(statement, witness, &Zeroizing::new(seed)));
-        let circuit = LiteCircuit::assigned(statement, witness);
+        let circuit = ReceiptCircuit::assigned(self.profile(), statement, witness);
         let proof = Groth16::<Bn254>::prove(self.keys.proving(), circuit, &mut rng)
             .map_err(|error| ProveError::Engine(error.to_string()))?;
         let mut bytes = Vec::with_capacity(PROOF_BYTES);
@@ -95,7 +94,7 @@ impl Verifier for Groth16Verifier {
             return Err(VerifyError::Profile);
         }
         let points = parse(proof.as_bytes()).ok_or(VerifyError::Malformed)?;
-        let inputs = statement.inputs().to_array();
+        let inputs = statement.inputs().to_vec(self.profile());
         match Groth16::<Bn254>::verify_proof(&self.prepared, &points, &inputs) {
             Ok(true) => Ok(()),
             _ => Err(VerifyError::Refused),
@@ -133,7 +132,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<ark_groth16::Proof<Bn254>> {
 /// The seed of the blinding factors. Hashing the secret and the statement in makes a seed that
 /// was used twice, or that somebody guessed, harmless.
 fn blinding(statement: &Statement, witness: &Witness, seed: &[u8; 32]) -> Zeroizing<[u8; 32]> {
-    let secret = Zeroizing::new(print(&witness.secret.element()));
+    let secret = witness.secret.scalar();
     let fields: [&[u8]; 4] = [seed, &secret[..], &witness.trace.blind, &wire::to_bytes(statement)];
     Zeroizing::new(*Digest::of(domains::BLINDING, &fields).as_bytes())
 }

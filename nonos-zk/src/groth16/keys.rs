@@ -8,11 +8,10 @@ use ark_serialize::{CanonicalDeserialize, CanonicalSerialize, Compress, Valid};
 use ark_snark::SNARK;
 use nonos_identity::Digest;
 
-use super::circuit::{LiteCircuit, circuit_digest};
+use super::circuit::{ReceiptCircuit, circuit_digest};
 use super::stream::Stream;
 use crate::domains;
 use crate::proof::{Profile, VerifyingKeyId};
-use crate::statement::PUBLIC_INPUTS;
 
 /// Where keys come from; part of the verifying key's id, so that it cannot be relabelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +76,9 @@ struct Label {
 }
 
 impl KeySet {
-    /// Longest key set read, in bytes. `Lite` has about 4 MB; the bound stops a wrong file from
-    /// filling the memory.
-    pub const MAX_BYTES: usize = 64 << 20;
+    /// Longest key set read, in bytes. `Lite` has about 4 MB and `Full` 78 MB; the bound stops a wrong
+    /// file from filling the memory.
+    pub const MAX_BYTES: usize = 128 << 20;
 
     /// The development setup: the randomness comes from a published seed, so **anybody can forge
     /// proofs** for these keys. Provers and verifiers refuse them until
@@ -90,7 +89,7 @@ impl KeySet {
     pub fn dev_setup(profile: Profile) -> Result<Self, KeyError> {
         let seed = *Digest::of(domains::DEV_SETUP, &[]).as_bytes();
         let mut rng = Stream::from_seed(seed);
-        let (proving, key) = Groth16::<Bn254>::circuit_specific_setup(LiteCircuit::blank(), &mut rng)
+        let (proving, key) = Groth16::<Bn254>::circuit_specific_setup(ReceiptCircuit::blank(profile), &mut rng)
             .map_err(|_| KeyError::Setup)?;
         let label =
             Label { profile, circuit: circuit_digest(profile), provenance: Provenance::InsecureDev { seed } };
@@ -156,15 +155,18 @@ impl KeySet {
 }
 
 impl VerifyingKey {
-    /// Length of the bytes of a verifying key.
-    pub const BYTES: usize = 8 + 32 + Label::BYTES + 32 + 3 * 64 + 8 + 32 * (PUBLIC_INPUTS + 1);
+    /// Length of the bytes of a verifying key for a profile.
+    #[must_use]
+    pub const fn bytes(profile: Profile) -> usize {
+        8 + 32 + Label::BYTES + 32 + 3 * 64 + 8 + 32 * (profile.public_inputs() + 1)
+    }
 
     fn new(label: Label, key: ark_groth16::VerifyingKey<Bn254>) -> Result<Self, KeyError> {
         let Label { profile, circuit, provenance } = label;
         if circuit != circuit_digest(profile) {
             return Err(KeyError::Circuit);
         }
-        check_sound(&key)?;
+        check_sound(&key, profile)?;
         let mut bytes = Vec::new();
         append(&key, Compress::Yes, &mut bytes);
         let label = Label { profile, circuit, provenance }.to_bytes();
@@ -203,7 +205,7 @@ impl VerifyingKey {
         self
     }
 
-    /// Its bytes, [`Self::BYTES`] long.
+    /// Its bytes, as many as [`Self::bytes`] says.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut body = self.label().to_bytes();
@@ -216,7 +218,7 @@ impl VerifyingKey {
     /// # Errors
     /// [`KeyError`] if the bytes are corrupt, of another circuit or unsound.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
-        if bytes.len() != Self::BYTES {
+        if Profile::ALL.into_iter().all(|profile| bytes.len() != Self::bytes(profile)) {
             return Err(KeyError::Corrupt);
         }
         let (label, mut material) = Label::parse(open(KEY_MAGIC, bytes)?)?;
@@ -251,6 +253,7 @@ impl Label {
     fn to_bytes(&self) -> Vec<u8> {
         let profile = match self.profile {
             Profile::Lite => 1,
+            Profile::Full => 2,
         };
         let (provenance, seed) = match self.provenance {
             Provenance::InsecureDev { seed } => (0, seed),
@@ -263,6 +266,7 @@ impl Label {
         let [profile, label @ ..] = label;
         let profile = match profile {
             1 => Profile::Lite,
+            2 => Profile::Full,
             _ => return Err(KeyError::Circuit),
         };
         let (circuit, label) = label.split_first_chunk::<32>().ok_or(KeyError::Corrupt)?;
@@ -278,11 +282,11 @@ impl Label {
 
 /// A verifying key that a finished setup of this circuit can have: all points in their groups,
 /// none the identity, and gamma not delta (which is how a skipped second phase looks).
-fn check_sound(key: &ark_groth16::VerifyingKey<Bn254>) -> Result<(), KeyError> {
+fn check_sound(key: &ark_groth16::VerifyingKey<Bn254>, profile: Profile) -> Result<(), KeyError> {
     let identity = key.alpha_g1.is_zero()
         || [key.beta_g2, key.gamma_g2, key.delta_g2].iter().any(AffineRepr::is_zero)
         || key.gamma_abc_g1.iter().any(AffineRepr::is_zero);
-    let complete = key.gamma_abc_g1.len() == PUBLIC_INPUTS + 1;
+    let complete = key.gamma_abc_g1.len() == profile.public_inputs() + 1;
     if identity || !complete || key.gamma_g2 == key.delta_g2 || key.check().is_err() {
         return Err(KeyError::Unsound);
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::engine::parse;
 use super::keys::VerifyingKey;
-use crate::proof::Proof;
+use crate::proof::{Profile, Proof};
 use crate::prover::VerifyError;
 use crate::statement::Statement;
 
@@ -84,10 +84,10 @@ impl SnarkjsProof {
 }
 
 impl Statement {
-    /// The public inputs as snarkjs reads them: the content of `public.json`.
+    /// The public inputs of a profile as snarkjs reads them: the content of `public.json`.
     #[must_use]
-    pub fn to_snarkjs(&self) -> Vec<String> {
-        self.inputs().to_array().iter().map(Fr::to_string).collect()
+    pub fn to_snarkjs(&self, profile: Profile) -> Vec<String> {
+        self.inputs().to_vec(profile).iter().map(Fr::to_string).collect()
     }
 }
 

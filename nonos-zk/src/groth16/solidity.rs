@@ -61,7 +61,7 @@ pub fn solidity_arguments(statement: &Statement, proof: &Proof) -> Result<Vec<Wo
     for number in [a.x, a.y, b.x.c1, b.x.c0, b.y.c1, b.y.c0, c.x, c.y] {
         push(print(&number));
     }
-    statement.public_inputs().into_iter().for_each(push);
+    statement.public_inputs(proof.profile()).into_iter().for_each(push);
     Ok(words)
 }
 

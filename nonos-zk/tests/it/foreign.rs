@@ -4,18 +4,22 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use nonos_zk::groth16::{SnarkjsProof, solidity_arguments};
+use nonos_zk::groth16::{SnarkjsProof, VerifyingKey, solidity_arguments};
 use nonos_zk::testing::Run;
-use nonos_zk::{Proof, Prover as _};
+use nonos_zk::{Profile, Proof, Prover as _};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{dev_keys, prover};
+use crate::{cache, full_prover};
 
 fn proven() -> (Run, Proof) {
     let run = Run::honest(31, 4, 3);
-    let proof = prover().prove(&run.statement, &run.witness, [3; 32]).unwrap();
+    let proof = full_prover().prove(&run.statement, &run.witness, [3; 32]).unwrap();
     (run, proof)
+}
+
+fn key() -> VerifyingKey {
+    cache().dev_verifying_key(Profile::Full).unwrap()
 }
 
 /// Where npm put the tools.
@@ -39,7 +43,7 @@ fn write(folder: &Path, name: &str, content: &impl Serialize) {
 fn snarkjs_takes_the_proof_for_its_inputs_alone() {
     let (run, proof) = proven();
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), "key.json", &dev_keys().verifying_key().to_snarkjs());
+    write(folder.path(), "key.json", &key().to_snarkjs());
     write(folder.path(), "proof.json", &SnarkjsProof::new(&proof).unwrap());
     let accepts = |inputs: &[String]| {
         write(folder.path(), "public.json", &inputs);
@@ -50,7 +54,7 @@ fn snarkjs_takes_the_proof_for_its_inputs_alone() {
         assert!(told.contains(verdict), "{told}");
         output.status.success()
     };
-    let inputs = run.statement.to_snarkjs();
+    let inputs = run.statement.to_snarkjs(Profile::Full);
     assert!(accepts(&inputs));
     for place in 0..inputs.len() {
         let mut changed = inputs.clone();
@@ -90,7 +94,7 @@ fn a_solidity_contract_takes_the_proof_for_its_inputs_alone() {
         calls.push(json!({"arguments": hex(&changed), "accepts": false}));
     }
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("verifier.sol"), dev_keys().verifying_key().to_solidity()).unwrap();
+    std::fs::write(folder.path().join("verifier.sol"), key().to_solidity()).unwrap();
     write(folder.path(), "calls.json", &calls);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/verify_on_chain.mjs");
     let modules = modules();
@@ -103,14 +107,14 @@ fn a_solidity_contract_takes_the_proof_for_its_inputs_alone() {
 /// What is written has the shape and the numbers that snarkjs documents.
 #[test]
 fn the_shape_is_that_of_snarkjs() {
-    let key = serde_json::to_value(dev_keys().verifying_key().to_snarkjs()).unwrap();
+    let key = serde_json::to_value(key().to_snarkjs()).unwrap();
     assert_eq!((&key["protocol"], &key["curve"]), (&"groth16".into(), &"bn128".into()));
-    assert_eq!(key["nPublic"], 7);
-    assert_eq!(key["IC"].as_array().unwrap().len(), 8);
+    assert_eq!(key["nPublic"], 9);
+    assert_eq!(key["IC"].as_array().unwrap().len(), 10);
     assert_eq!(key["vk_beta_2"][2], json!(["1", "0"]));
-    let (run, _) = proven();
-    assert_eq!(run.statement.to_snarkjs()[5], run.statement.epoch.number().to_string());
-    let noise = Proof::new(nonos_zk::Profile::Lite, vec![7; 128]).unwrap();
+    let run = Run::honest(31, 4, 3);
+    assert_eq!(run.statement.to_snarkjs(Profile::Full)[5], run.statement.epoch.number().to_string());
+    let noise = Proof::new(Profile::Full, vec![7; 128]).unwrap();
     assert!(SnarkjsProof::new(&noise).is_err());
     assert!(solidity_arguments(&run.statement, &noise).is_err());
 }
@@ -118,8 +122,8 @@ fn the_shape_is_that_of_snarkjs() {
 /// Every blank of the contract is filled in.
 #[test]
 fn the_contract_is_whole() {
-    let contract = dev_keys().verifying_key().to_solidity();
+    let contract = key().to_solidity();
     assert!(!contract.contains('@'), "{contract}");
-    assert!(contract.contains("uint256[7] calldata inputs") && contract.contains("PUBLISHED"));
-    assert_eq!(contract.matches("if (!add(sum").count(), 7);
+    assert!(contract.contains("uint256[9] calldata inputs") && contract.contains("PUBLISHED"));
+    assert_eq!(contract.matches("if (!add(sum").count(), 9);
 }

@@ -45,7 +45,7 @@ fn bytes_round_trip() {
     assert_eq!(again.to_bytes(), keys.to_bytes());
 
     let bytes = keys.verifying_key().to_bytes();
-    assert_eq!(bytes.len(), VerifyingKey::BYTES);
+    assert_eq!(bytes.len(), VerifyingKey::bytes(Profile::Lite));
     let key = VerifyingKey::from_bytes(&bytes).unwrap();
     assert_eq!(key.id(), keys.verifying_key().id());
 
@@ -60,9 +60,10 @@ fn bytes_round_trip() {
 #[test]
 fn every_altered_part_is_found() {
     for bytes in [dev_keys().to_bytes(), dev_keys().verifying_key().to_bytes()] {
-        let read = |bytes: &[u8]| match bytes.len() {
-            VerifyingKey::BYTES => VerifyingKey::from_bytes(bytes).map(drop),
-            _ => KeySet::from_bytes(bytes).map(drop),
+        let is_verifying = bytes.starts_with(b"NNZKVK");
+        let read = |bytes: &[u8]| match is_verifying {
+            true => VerifyingKey::from_bytes(bytes).map(drop),
+            false => KeySet::from_bytes(bytes).map(drop),
         };
         assert_eq!(read(&bytes), Ok(()));
         for at in [0, 7, 8, 39, PROFILE, CIRCUIT, SEED, MATERIAL, bytes.len() / 2, bytes.len() - 1] {
@@ -174,6 +175,21 @@ fn cache_serves_whole_files_and_makes_damaged_ones_anew() {
     assert_eq!(fs::read(&path).unwrap(), whole);
     let files = fs::read_dir(path.parent().unwrap()).unwrap().count();
     assert_eq!(files, 1, "no drafts left behind");
+}
+
+/// Who proves nothing reads the verifying key alone, and it is the one of the set.
+#[test]
+fn the_cache_keeps_the_verifying_key_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = KeyCache::open_or_create(dir.path()).unwrap();
+    let set = cache.path(Profile::Lite);
+    fs::write(&set, dev_keys().to_bytes()).unwrap();
+    let id = dev_keys().verifying_key().id();
+    assert_eq!(cache.dev_verifying_key(Profile::Lite).unwrap().id(), id);
+    // From now on without the set.
+    fs::remove_file(&set).unwrap();
+    assert_eq!(cache.dev_verifying_key(Profile::Lite).unwrap().id(), id);
+    assert!(!set.exists());
 }
 
 /// Threads that find the cache empty at once all get the keys, and one whole file stays.

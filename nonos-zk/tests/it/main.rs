@@ -20,14 +20,14 @@ use std::sync::OnceLock;
 use nonos_zk::Profile;
 use nonos_zk::groth16::{Groth16Prover, Groth16Verifier, KeyCache, KeySet};
 
-/// The development keys, made once and kept where cargo keeps temporary files of tests.
+fn cache() -> KeyCache {
+    KeyCache::open_or_create(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap()
+}
+
+/// The development keys of `Lite`, made once and kept where cargo keeps temporary files of tests.
 fn dev_keys() -> KeySet {
     static KEYS: OnceLock<KeySet> = OnceLock::new();
-    let keys = KEYS.get_or_init(|| {
-        let cache = KeyCache::open_or_create(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
-        cache.dev_keys(Profile::Lite).unwrap()
-    });
-    keys.clone().allow_insecure_dev()
+    KEYS.get_or_init(|| cache().dev_keys(Profile::Lite).unwrap()).clone().allow_insecure_dev()
 }
 
 fn prover() -> &'static Groth16Prover {
@@ -35,7 +35,24 @@ fn prover() -> &'static Groth16Prover {
     PROVER.get_or_init(|| Groth16Prover::new(dev_keys()).unwrap())
 }
 
+/// The prover of `Full`, whose setup takes half a minute the first time.
+fn full_prover() -> &'static Groth16Prover {
+    static PROVER: OnceLock<Groth16Prover> = OnceLock::new();
+    PROVER.get_or_init(|| {
+        Groth16Prover::new(cache().dev_keys(Profile::Full).unwrap().allow_insecure_dev()).unwrap()
+    })
+}
+
 fn verifier() -> &'static Groth16Verifier {
     static VERIFIER: OnceLock<Groth16Verifier> = OnceLock::new();
     VERIFIER.get_or_init(|| Groth16Verifier::new(dev_keys().verifying_key().clone()).unwrap())
+}
+
+fn full_verifier() -> &'static Groth16Verifier {
+    static VERIFIER: OnceLock<Groth16Verifier> = OnceLock::new();
+    VERIFIER.get_or_init(|| {
+        full_prover();
+        let key = cache().dev_verifying_key(Profile::Full).unwrap();
+        Groth16Verifier::new(key.allow_insecure_dev()).unwrap()
+    })
 }

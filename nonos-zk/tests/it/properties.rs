@@ -33,7 +33,7 @@ proptest! {
         let of = |(secret, epoch, slot): (u64, u64, u32)| {
             let mut bytes = [0; 32];
             bytes[..8].copy_from_slice(&secret.to_le_bytes());
-            IdentitySecret::from_bytes(&bytes).nullifier(nonos_identity::Epoch::from_number(epoch), slot)
+            IdentitySecret::from_seed(&bytes).nullifier(nonos_identity::Epoch::from_number(epoch), slot)
         };
         prop_assert_eq!(of(a) == of(b), a == b);
     }
@@ -52,7 +52,7 @@ proptest! {
         (statement, proof, receipt, enrolment) in (run(), receipt_body()).prop_flat_map(|(run, body)| {
             let network = run.statement.network;
             let proof = wire::to_bytes(&body.proof);
-            let enrolment = Enrolment::sign(&run.exec_key, &network, run.witness.secret.commitment(), run.now());
+            let enrolment = Enrolment::sign(&run.exec_key, &network, run.witness.secret.operator_key(), run.now());
             let honest = Receipt::sign(&run.receipt(body.proof, body.verifying_key), &run.exec_key);
             (
                 mutated(wire::to_bytes(&run.statement)),

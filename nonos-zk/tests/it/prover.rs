@@ -8,12 +8,16 @@ use nonos_zk::{
     Profile, Proof, ProveError, Prover, Statement, Verifier, VerifyError, VerifyingKeyId, Witness,
 };
 
-use crate::{dev_keys, prover, verifier};
+use crate::{dev_keys, full_prover, full_verifier, prover, verifier};
 
 fn proven() -> (Run, Proof) {
     let run = Run::honest(21, 4, 3);
     let proof = prover().prove(&run.statement, &run.witness, [3; 32]).unwrap();
     (run, proof)
+}
+
+fn inputs(statement: &Statement) -> Vec<[u8; 32]> {
+    statement.public_inputs(Profile::Lite)
 }
 
 fn points(proof: &Proof) -> ArkProof<Bn254> {
@@ -38,6 +42,26 @@ fn keeps_the_contract() {
 }
 
 #[test]
+fn full_keeps_the_contract() {
+    check_prover(full_prover(), full_verifier());
+}
+
+/// A proof of one profile is none of the other, under its own name and under the other's.
+#[test]
+fn profiles_do_not_mix() {
+    let (run, proof) = proven();
+    let full = full_prover().prove(&run.statement, &run.witness, [3; 32]).unwrap();
+    assert_eq!(full_verifier().verify(&run.statement, &full), Ok(()));
+    assert_eq!(full_verifier().verify(&run.statement, &proof), Err(VerifyError::Profile));
+    assert_eq!(verifier().verify(&run.statement, &full), Err(VerifyError::Profile));
+    let renamed = |proof: &Proof, profile| Proof::new(profile, proof.as_bytes().to_vec()).unwrap();
+    let as_full = renamed(&proof, Profile::Full);
+    assert_eq!(full_verifier().verify(&run.statement, &as_full), Err(VerifyError::Refused));
+    let as_lite = renamed(&full, Profile::Lite);
+    assert_eq!(verifier().verify(&run.statement, &as_lite), Err(VerifyError::Refused));
+}
+
+#[test]
 fn proof_is_128_bytes_and_deterministic_in_its_seed() {
     let (run, proof) = proven();
     assert_eq!(proof.as_bytes().len(), 128);
@@ -51,23 +75,24 @@ fn proof_is_128_bytes_and_deterministic_in_its_seed() {
 fn every_public_input_is_bound() {
     let (run, proof) = proven();
     let verifier = verifier();
-    let mut moved = [false; 7];
+    let mut moved = [false; 8];
     for (name, statement) in altered(&run.statement) {
         assert_eq!(verifier.verify(&statement, &proof), Err(VerifyError::Refused), "{name}");
-        let pairs = statement.public_inputs().into_iter().zip(run.statement.public_inputs());
+        let pairs = inputs(&statement).into_iter().zip(inputs(&run.statement));
         for (moved, (now, before)) in moved.iter_mut().zip(pairs) {
             *moved |= now != before;
         }
     }
-    assert_eq!(moved, [true; 7]);
+    assert_eq!(moved, [true; 8]);
 
     // The same below the statement: each input alone, straight against the equation.
     let key = ark_groth16::prepare_verifying_key(&proving_key().vk);
-    let inputs = run.statement.public_inputs().map(|bytes| Fr::from_le_bytes_mod_order(&bytes));
+    let inputs: Vec<Fr> =
+        inputs(&run.statement).iter().map(|bytes| Fr::from_le_bytes_mod_order(bytes)).collect();
     let points = points(&proof);
     assert!(Groth16::<Bn254>::verify_proof(&key, &points, &inputs).unwrap());
     for position in 0..inputs.len() {
-        let mut inputs = inputs;
+        let mut inputs = inputs.clone();
         inputs[position] += Fr::from(1);
         assert!(!Groth16::<Bn254>::verify_proof(&key, &points, &inputs).unwrap(), "input {position}");
     }
@@ -169,7 +194,7 @@ fn a_prover_can_be_written_outside() {
 
     impl Outside {
         fn tag(statement: &Statement) -> Vec<u8> {
-            let inputs = statement.public_inputs().concat();
+            let inputs = inputs(statement).concat();
             nonos_identity::Digest::of_bytes(&inputs).as_bytes().to_vec()
         }
     }

@@ -3,11 +3,15 @@ use std::time::Duration;
 
 use nonos_identity::wire;
 use nonos_identity::{Envelope, Epoch, NetworkId, SigningKey, Timestamp, Verified};
-use nonos_zk::testing::Run;
+use nonos_zk::testing::{Run, altered, mutated};
 use nonos_zk::{
     AcceptedRoots, NullifierSet, Proof, Prover, Receipt, ReceiptBody, ReceiptError, Reused, SignReceiptError,
     Verifier, VerifyError, VerifyingKeyId, domains,
 };
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 
 use crate::{prover, verifier};
 
@@ -81,6 +85,44 @@ fn signing_asks_for_the_execution_key_and_the_epoch() {
     assert_eq!(Receipt::sign(&body, &other).unwrap_err(), SignReceiptError::WrongKey);
     body.timestamp = Timestamp::from_secs(run.statement.epoch.start().as_secs() - 1);
     assert_eq!(Receipt::sign(&body, &run.exec_key).unwrap_err(), SignReceiptError::Timestamp);
+}
+
+/// Noise, receipts that were cut, flipped and grown on the way, and receipts that the holder of the
+/// execution key signed with another proof or over another statement: ten thousand of them.
+#[test]
+fn ten_thousand_bad_receipts_are_refused() {
+    let signed = signed();
+    let key = &signed.run.exec_key;
+    let others = altered(&signed.body.statement);
+    let mut runner = TestRunner::deterministic();
+    let mut draw = |strategy: &dyn Fn() -> BoxedStrategy<Vec<u8>>| {
+        strategy().new_tree(&mut runner).unwrap().current()
+    };
+    let mut counts = std::collections::BTreeMap::new();
+    for round in 0..10_000 {
+        let bytes = match round % 5 {
+            0 => draw(&|| vec(any::<u8>(), 0..900).boxed()),
+            1 | 2 => draw(&|| mutated(signed.bytes.clone()).boxed()),
+            3 => {
+                let proof = draw(&|| mutated(signed.body.proof.as_bytes().to_vec()).boxed());
+                let proof = Proof::new(signed.body.proof.profile(), proof).unwrap();
+                seal(&ReceiptBody { proof, ..signed.body.clone() }, key, signed.body.timestamp)
+            }
+            _ => {
+                let (_, statement) = others[round / 5 % others.len()].clone();
+                seal(&ReceiptBody { statement, ..signed.body.clone() }, key, signed.body.timestamp)
+            }
+        };
+        match signed.check(&bytes) {
+            Ok(_) => assert_eq!(bytes, signed.bytes, "accepted in round {round}"),
+            Err(error) => *counts.entry(error.check_name()).or_insert(0) += 1,
+        }
+    }
+    // All layers have refused some.
+    for check in ["encoding", "signature", "proof", "wrong_network", "signer", "unknown_root"] {
+        assert!(counts.contains_key(check), "{counts:?}");
+    }
+    assert!(counts["proof"] > 2000, "{counts:?}");
 }
 
 #[test]

@@ -1,14 +1,18 @@
 use nonos_identity::{EnvelopeError, NetworkId, SigningKey, Timestamp, Verified};
-use nonos_zk::{Enrolment, EnrolmentError, IdentityCommitment, IdentitySecret, IdentityTree, TreeError};
+use nonos_zk::{Enrolment, EnrolmentError, IdentityCommitment, IdentitySecret, IdentityTree, OperatorKey, TreeError};
+
+fn operator(seed: u8) -> OperatorKey {
+    IdentitySecret::from_seed(&[seed; 32]).operator_key()
+}
 
 fn commitment(seed: u8) -> IdentityCommitment {
-    IdentitySecret::from_bytes(&[seed; 32]).commitment()
+    operator(seed).commitment()
 }
 
 fn enrolment(root: u8, secret: u8, secs: u64) -> Verified<Enrolment> {
     let (network, now) = (NetworkId::from_name("a"), Timestamp::from_secs(secs));
     let key = SigningKey::from_seed(&[root; 32]);
-    let envelope = Enrolment::sign(&key, &network, commitment(secret), now).unwrap();
+    let envelope = Enrolment::sign(&key, &network, operator(secret), now).unwrap();
     Enrolment::check(envelope.as_bytes(), &network, now).unwrap()
 }
 
@@ -63,11 +67,11 @@ fn enrolments_in_any_order_make_one_root() {
 fn enrolment_is_the_root_keys_word() {
     let (network, now) = (NetworkId::from_name("a"), Timestamp::from_secs(1_000_000));
     let key = SigningKey::from_seed(&[1; 32]);
-    let envelope = Enrolment::sign(&key, &network, commitment(1), now).unwrap();
+    let envelope = Enrolment::sign(&key, &network, operator(1), now).unwrap();
     let bytes = envelope.as_bytes();
     let checked = Enrolment::check(bytes, &network, now).unwrap();
     assert_eq!(checked.node, key.public().node_id());
-    assert_eq!(checked.commitment, commitment(1));
+    assert_eq!(checked.operator, operator(1));
 
     let other = NetworkId::from_name("b");
     assert!(matches!(

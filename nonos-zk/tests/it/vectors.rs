@@ -3,7 +3,7 @@
 
 use nonos_identity::{Digest, wire};
 use nonos_zk::testing::Run;
-use nonos_zk::{IdentitySecret, IdentityTree, Prover};
+use nonos_zk::{IdentitySecret, IdentityTree, Profile, Prover};
 
 use crate::{dev_keys, prover};
 
@@ -14,12 +14,13 @@ fn lines() -> String {
     let proof = prover().prove(&run.statement, &run.witness, [1; 32]).unwrap();
     let keys = dev_keys();
     let body = wire::to_bytes(&run.receipt(proof.clone(), keys.verifying_key().id()));
-    let inputs = run.statement.public_inputs();
+    let inputs = run.statement.public_inputs(Profile::Full);
     let mut lines = vec![
         ("commitment", run.witness.secret.commitment().to_string()),
-        ("commitment-of-ones", IdentitySecret::from_bytes(&[0xff; 32]).commitment().to_string()),
+        ("commitment-of-ones", IdentitySecret::from_seed(&[0xff; 32]).commitment().to_string()),
         ("empty-root", IdentityTree::new().root().to_string()),
         ("root", run.tree.root().to_string()),
+        ("key-link", run.statement.key_link.to_string()),
         ("nullifier", run.statement.nullifier.to_string()),
         ("exec-commit", run.statement.exec_commit.to_string()),
         ("policy-commit", run.statement.policy.commit().to_string()),

@@ -11,27 +11,35 @@ fn honest() -> (Statement, Witness) {
     (run.statement, run.witness)
 }
 
-fn system(assignment: Assignment) -> ConstraintSystemRef<Fr> {
+fn system(profile: Profile, assignment: Assignment) -> ConstraintSystemRef<Fr> {
     let cs = ConstraintSystem::new_ref();
-    LiteCircuit { assignment: Some(assignment) }.generate_constraints(cs.clone()).unwrap();
+    let circuit = ReceiptCircuit { profile, assignment: Some(assignment) };
+    circuit.generate_constraints(cs.clone()).unwrap();
     cs
 }
 
-fn holds(assignment: Assignment) -> bool {
-    system(assignment).is_satisfied().unwrap()
+fn honest_holds(profile: Profile, statement: &Statement, witness: &Witness) -> bool {
+    system(profile, Assignment::honest(profile, statement, witness)).is_satisfied().unwrap()
 }
 
-/// Whether an honest assignment still holds with some values overridden.
+/// Whether an honest assignment of `Lite` still holds with some values overridden. What its gates do,
+/// the same gates do in `Full`.
 fn holds_with(edit: impl FnOnce(&mut Assignment)) -> bool {
+    holds_in(Profile::Lite, edit)
+}
+
+fn holds_in(profile: Profile, edit: impl FnOnce(&mut Assignment)) -> bool {
     let (statement, witness) = honest();
-    let mut assignment = Assignment::honest(&statement, &witness);
+    let mut assignment = Assignment::honest(profile, &statement, &witness);
     edit(&mut assignment);
-    holds(assignment)
+    system(profile, assignment).is_satisfied().unwrap()
 }
 
 #[test]
 fn honest_witness_satisfies() {
-    assert!(holds_with(|_| {}));
+    for profile in Profile::ALL {
+        assert!(holds_in(profile, |_| {}), "{profile}");
+    }
 }
 
 #[test]
@@ -40,24 +48,46 @@ fn limits_themselves_are_allowed() {
     witness.trace.gas_used = statement.policy.gas_limit;
     witness.trace.peak_pages = statement.policy.pages_max;
     witness.trace.host_calls = statement.policy.host_calls_allowed;
+    witness.trace.cpu_features = statement.policy.cpu_features_allowed;
+    witness.trace.isolation = u16::MAX;
     witness.trace.checkpoints.clear();
     statement.exec_commit = witness.trace.commit(&statement.exec_hash);
     assert_eq!(witness.check(&statement), Ok(()));
-    assert!(holds(Assignment::honest(&statement, &witness)));
+    assert!(honest_holds(Profile::Lite, &statement, &witness));
 
-    statement.policy =
-        crate::PolicyLimits { gas_limit: u64::MAX, pages_max: u32::MAX, host_calls_allowed: u64::MAX };
-    assert!(holds(Assignment::honest(&statement, &witness)));
+    statement.policy = crate::PolicyLimits {
+        gas_limit: u64::MAX,
+        pages_max: u32::MAX,
+        host_calls_allowed: u64::MAX,
+        cpu_features_allowed: u32::MAX,
+        isolation_required: u16::MAX,
+    };
+    assert!(honest_holds(Profile::Lite, &statement, &witness));
 }
 
-/// Everything but one gate is consistent: commitment, nullifier and root are made for the bad
+/// Everything but one gate is consistent: commitment, nullifier, link and root are made for the bad
 /// values, so that only the constraints of this gate can refuse.
 #[test]
 fn every_gate_refuses_alone() {
     for (gate, statement, witness) in unsatisfied(&Run::honest(11, 3, 6)) {
         assert_eq!(witness.check(&statement), Err(gate));
-        assert!(!holds(Assignment::honest(&statement, &witness)), "{gate:?}");
+        let holds = honest_holds(Profile::Lite, &statement, &witness);
+        assert_eq!(holds, !gate.is_in(Profile::Lite), "{gate:?}");
     }
+}
+
+/// The same in the large circuit, where a system takes half a second: one witness for each gate.
+#[test]
+fn every_gate_of_full_refuses_alone() {
+    let mut seen = Vec::new();
+    for (gate, statement, witness) in unsatisfied(&Run::honest(11, 3, 6)) {
+        if !seen.contains(&gate) {
+            seen.push(gate);
+            assert!(gate.is_in(Profile::Full));
+            assert!(!honest_holds(Profile::Full, &statement, &witness), "{gate:?}");
+        }
+    }
+    assert_eq!(seen.len(), 11);
 }
 
 #[test]
@@ -71,24 +101,23 @@ fn state_gate_takes_no_other_slack() {
     let (mut statement, mut witness) = honest();
     witness.trace.gas_used = statement.policy.gas_limit + 1;
     statement.exec_commit = witness.trace.commit(&statement.exec_hash);
-    let assignment = Assignment::honest(&statement, &witness);
+    let assignment = Assignment::honest(Profile::Lite, &statement, &witness);
     assert_eq!(assignment.gas_left, u64::MAX);
-    assert!(!holds(assignment));
+    assert!(!system(Profile::Lite, assignment).is_satisfied().unwrap());
 }
 
 #[test]
 fn policy_opens_to_one_set_of_limits() {
-    // Each limit raised in the witness alone, with the slack to match.
-    assert!(!holds_with(|a| {
-        a.gas_limit += Fr::from(5);
-        a.gas_left += 5;
-    }));
-    assert!(!holds_with(|a| {
-        a.pages_max += Fr::from(5);
-        a.pages_left += 5;
-    }));
+    // Each limit raised in the witness alone: more left than there is.
+    assert!(!holds_with(|a| a.gas_left += 5));
+    assert!(!holds_with(|a| a.pages_left += 5));
     assert!(!holds_with(|a| a.host_calls_allowed |= 1 << 40));
     assert!(!holds_with(|a| a.host_calls_allowed &= !(1 << 3)));
+    assert!(!holds_with(|a| a.cpu_features_allowed |= 1 << 20));
+    assert!(!holds_with(|a| a.isolation_required = 0));
+    // What one field loses the next one up gains: the places of the packed element do not overlap.
+    assert!(!holds_with(|a| (a.pages_left, a.host_calls_allowed) = (0, a.host_calls_allowed + 64)));
+    assert!(!holds_with(|a| (a.gas_left, a.pages_left) = (a.gas_left - 4, a.pages_left + 1)));
 }
 
 #[test]
@@ -105,33 +134,79 @@ fn execution_opens_to_one_trace() {
         a.pages_left += 1;
     }));
     assert!(!holds_with(|a| a.host_calls = 0));
+    assert!(!holds_with(|a| a.cpu_features = 0));
+    assert!(!holds_with(|a| a.isolation |= 1 << 9));
+    assert!(!holds_with(|a| a.payload_digest += Fr::from(1)));
 }
 
 #[test]
 fn membership_takes_no_other_path_or_secret() {
-    assert!(!holds_with(|a| a.secret += Fr::from(1)));
+    assert!(!holds_with(|a| a.secret[0] += Fr::from(1)));
+    assert!(!holds_with(|a| a.secret[1] += Fr::from(1)));
+    assert!(!holds_with(|a| a.key_digest += Fr::from(1)));
     for height in [0, 1, TREE_DEPTH - 1] {
         assert!(!holds_with(|a| a.path[height].0 ^= true), "side at {height}");
         assert!(!holds_with(|a| a.path[height].1 += Fr::from(1)), "sibling at {height}");
     }
 }
 
-/// Another member's secret and path with our nullifier, and the other way round.
+/// Another member's secret and path with our nullifier and link, and the other way round.
 #[test]
-fn one_secret_is_member_and_makes_the_nullifier() {
-    let (statement, witness) = honest();
-    let other = crate::IdentitySecret::from_bytes(&[9; 32]);
-    let mut tree = crate::IdentityTree::new();
-    tree.insert(witness.secret.commitment()).unwrap();
-    let index = tree.insert(other.commitment()).unwrap();
-    let mut statement = Statement { id_root: tree.root(), ..statement };
-    let mut witness = Witness { path: tree.path(index).unwrap(), secret: other.clone(), ..witness };
-    assert!(!holds(Assignment::honest(&statement, &witness)), "nullifier of the first, leaf of the second");
+fn one_secret_is_member_and_makes_nullifier_and_link() {
+    for profile in Profile::ALL {
+        let (statement, witness) = honest();
+        let other = crate::IdentitySecret::from_seed(&[9; 32]);
+        let mut tree = crate::IdentityTree::new();
+        tree.insert(witness.secret.commitment()).unwrap();
+        let index = tree.insert(other.commitment()).unwrap();
+        let mut statement = Statement { id_root: tree.root(), ..statement };
+        let mut witness = Witness { path: tree.path(index).unwrap(), secret: other.clone(), ..witness };
+        let holds = |statement: &Statement, witness: &Witness| honest_holds(profile, statement, witness);
+        assert!(!holds(&statement, &witness), "nullifier and link of the first, leaf of the second");
 
-    statement.nullifier = other.nullifier(statement.epoch, witness.slot);
-    assert!(holds(Assignment::honest(&statement, &witness)));
-    witness.path = tree.path(0).unwrap();
-    assert!(!holds(Assignment::honest(&statement, &witness)), "path of the first, secret of the second");
+        statement.nullifier = other.nullifier(statement.epoch, witness.slot);
+        assert!(!holds(&statement, &witness), "link of the first, leaf and nullifier of the second");
+        statement.key_link = other.key_link(&statement.exec_key);
+        assert!(holds(&statement, &witness));
+        witness.path = tree.path(0).unwrap();
+        assert!(!holds(&statement, &witness), "path of the first, secret of the second");
+    }
+}
+
+/// Whoever enrols a key that is not of its secret can prove `Lite`, and never `Full`.
+#[test]
+fn full_takes_the_scalar_of_the_enrolled_key_alone() {
+    let (mut statement, mut witness) = honest();
+    let victim = crate::IdentitySecret::from_seed(&[9; 32]);
+    let enrolled =
+        crate::OperatorKey { key: *victim.key(), secret: witness.secret.operator_key().secret };
+    let mut tree = crate::IdentityTree::new();
+    let index = tree.insert(enrolled.commitment()).unwrap();
+    (statement.id_root, witness.path) = (tree.root(), tree.path(index).unwrap());
+    let holds = |profile| {
+        let mut assignment = Assignment::honest(profile, &statement, &witness);
+        assignment.key_digest = crate::identity::key_digest(victim.key());
+        system(profile, assignment).is_satisfied().unwrap()
+    };
+    assert!(holds(Profile::Lite));
+    assert!(!holds(Profile::Full));
+}
+
+#[test]
+fn the_hash_gate_takes_no_other_payload() {
+    let full = |edit: fn(&mut Assignment)| holds_in(Profile::Full, edit);
+    assert!(!full(|a| a.payload[0] ^= 1));
+    assert!(!full(|a| a.payload[63] ^= 0x80));
+    // `Full` computes these; `Lite` is where they are wires.
+    assert!(full(|a| a.payload_digest += Fr::from(1)));
+    assert!(full(|a| (a.secret, a.key_digest) = Default::default()));
+    assert!(!full(|a| a.scalar[7] ^= 1));
+}
+
+#[test]
+fn the_context_takes_no_other_job_or_execution_key() {
+    assert!(!holds_with(|a| a.job += Fr::from(1)));
+    assert!(!holds_with(|a| a.exec_key += Fr::from(1)));
 }
 
 #[test]
@@ -142,24 +217,20 @@ fn nullifier_takes_no_other_slot() {
 }
 
 #[test]
-fn every_public_input_but_the_context_is_opened() {
-    for position in 0..PUBLIC_INPUTS {
-        // The context is hashed outside; what binds it is the proof.
-        let is_context = position == PUBLIC_INPUTS - 1;
-        assert_eq!(holds_with(|a| a.public[position] += Fr::from(1)), is_context, "{position}");
+fn every_public_input_is_opened() {
+    for profile in Profile::ALL {
+        for position in 0..profile.public_inputs() {
+            assert!(!holds_in(profile, |a| a.public[position] += Fr::from(1)), "{profile} {position}");
+        }
     }
 }
 
 #[test]
 fn no_variable_is_free() {
     let (statement, witness) = honest();
-    assert_no_wire_is_free(&system(Assignment::honest(&statement, &witness)));
-}
-
-#[test]
-fn size_is_pinned() {
-    let (statement, witness) = honest();
-    let cs = system(Assignment::honest(&statement, &witness));
-    assert_eq!(cs.num_instance_variables(), PUBLIC_INPUTS + 1);
-    assert_eq!(cs.num_constraints(), 7170);
+    for profile in Profile::ALL {
+        let cs = system(profile, Assignment::honest(profile, &statement, &witness));
+        assert_eq!(cs.num_instance_variables(), profile.public_inputs() + 1);
+        assert_no_wire_is_free(&cs);
+    }
 }

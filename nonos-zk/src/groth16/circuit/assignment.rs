@@ -1,0 +1,73 @@
+use ark_bn254::Fr;
+use nonos_identity::WideDigest;
+use zeroize::Zeroizing;
+
+use crate::identity::key_digest;
+use crate::proof::Profile;
+use crate::statement::{Statement, Witness};
+use crate::trace::payload_digest;
+use crate::tree::TREE_DEPTH;
+
+/// One value for every wire that is not computed from another one.
+#[derive(Clone)]
+pub(super) struct Assignment {
+    pub(super) public: Vec<Fr>,
+    pub(super) gas_used: u64,
+    /// The limit less what was used, which has to fit 64 bits.
+    pub(super) gas_left: u64,
+    pub(super) peak_pages: u32,
+    pub(super) pages_left: u32,
+    pub(super) host_calls_allowed: u64,
+    pub(super) host_calls: u64,
+    pub(super) cpu_features_allowed: u32,
+    pub(super) cpu_features: u32,
+    pub(super) isolation_required: u16,
+    pub(super) isolation: u16,
+    pub(super) chain: Fr,
+    pub(super) blind: Fr,
+    pub(super) slot: u32,
+    pub(super) path: [(bool, Fr); TREE_DEPTH],
+    pub(super) job: Fr,
+    pub(super) exec_key: Fr,
+    /// What `Full` computes the next but two from.
+    pub(super) payload: [u8; 64],
+    /// What `Full` computes the last two from.
+    pub(super) scalar: Zeroizing<[u8; 32]>,
+    /// Of `Lite` alone, as the following.
+    pub(super) payload_digest: Fr,
+    pub(super) secret: [Fr; 2],
+    pub(super) key_digest: Fr,
+}
+
+impl Assignment {
+    /// The values an honest prover puts in; wrong ones, not refused, if the witness is.
+    pub(super) fn honest(profile: Profile, statement: &Statement, witness: &Witness) -> Self {
+        let Statement { policy, .. } = statement;
+        let Witness { trace, secret, .. } = witness;
+        let mut steps = witness.path.steps();
+        Self {
+            public: statement.inputs().to_vec(profile),
+            gas_used: trace.gas_used,
+            gas_left: policy.gas_limit.wrapping_sub(trace.gas_used),
+            peak_pages: trace.peak_pages,
+            pages_left: policy.pages_max.wrapping_sub(trace.peak_pages),
+            host_calls_allowed: policy.host_calls_allowed,
+            host_calls: trace.host_calls,
+            cpu_features_allowed: policy.cpu_features_allowed,
+            cpu_features: trace.cpu_features,
+            isolation_required: policy.isolation_required,
+            isolation: trace.isolation,
+            chain: trace.chain(),
+            blind: trace.blind(),
+            slot: witness.slot,
+            path: core::array::from_fn(|_| steps.next().unwrap_or_default()),
+            job: statement.job(),
+            exec_key: key_digest(&statement.exec_key),
+            payload: *WideDigest::as_bytes(&trace.payload),
+            scalar: secret.scalar().clone(),
+            payload_digest: payload_digest(&trace.payload),
+            secret: secret.halves(),
+            key_digest: key_digest(secret.key()),
+        }
+    }
+}
