@@ -185,13 +185,15 @@ impl Execution {
     pub fn compute_hash(&self) -> WideDigest {
         let last = self.checkpoints.last().map_or(&[0; 64], |link| link.as_bytes());
         let stderr_digest = WideDigest::of_bytes(&self.stderr);
-        let parts: [&[u8]; 7] = [
+        let parts: [&[u8]; 9] = [
             last,
             self.output_digest.as_bytes(),
             stderr_digest.as_bytes(),
             &self.gas_used.to_le_bytes(),
             &self.peak_pages.to_le_bytes(),
             &self.host_calls.bits().to_le_bytes(),
+            &self.cpu_features.bits().to_le_bytes(),
+            &self.isolation.bits().to_le_bytes(),
             &(self.checkpoints.len() as u64).to_le_bytes(),
         ];
         let inbound = minicbor::to_vec(&self.inbound).unwrap_or_default();

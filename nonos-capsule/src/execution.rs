@@ -7,9 +7,11 @@ use nonos_identity::{Digest, NetworkId, NodeId, Timestamp, WideDigest};
 use serde::Serialize;
 
 use crate::capsule::CapsuleId;
+use crate::cpu_feature::CpuFeatureSet;
 use crate::domains::{INVOCATION, NONCE};
 use crate::fs::{Image, MAX_PATH_BYTES};
 use crate::host_call::{HostCall, HostCallSet};
+use crate::isolation::WallSet;
 use crate::mesh_port::Inbound;
 use crate::policy::Policy;
 use crate::runtime::error::RunError;
@@ -236,7 +238,8 @@ pub struct Execution {
     /// The policy it ran under: the capsule's and the operator's, intersected.
     #[n(1)]
     pub policy: Policy,
-    /// Hash over the last checkpoint, status, output, gas, pages and host calls.
+    /// Hash over the last checkpoint, status, output, gas, pages, host calls, processor features
+    /// and walls.
     #[n(2)]
     pub exec_hash: WideDigest,
     /// How it ended.
@@ -273,6 +276,15 @@ pub struct Execution {
     /// the run.
     #[n(13)]
     pub inbound: Vec<Inbound>,
+    /// SHA3-512 of the command's payload, with no domain.
+    #[n(14)]
+    pub payload: WideDigest,
+    /// What its payloads ask of the processor.
+    #[n(15)]
+    pub cpu_features: CpuFeatureSet,
+    /// The walls that stood around it.
+    #[n(16)]
+    pub isolation: WallSet,
 }
 
 impl Execution {

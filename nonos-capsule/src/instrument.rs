@@ -21,6 +21,7 @@ use wasm_encoder::{ConstExpr, EntityType, ExportKind, GlobalType, ValType};
 
 pub(crate) use self::leaf::LEAF_SLOTS;
 pub(crate) use self::sections::Sections;
+use crate::cpu_feature::CpuFeature;
 use crate::profile::{self, Caps, Facts, ProfileError};
 
 /// Version of the transformation; it enters every checkpoint chain.
@@ -61,7 +62,7 @@ impl Metered {
     /// Whether it computes with floats, so that an engine must canonicalise NaNs.
     #[must_use]
     pub const fn has_floats(&self) -> bool {
-        self.facts.has_floats
+        self.facts.cpu_features.contains(CpuFeature::Float)
     }
 
     /// Names of the exports that hold the module's own mutable globals, in their order.

@@ -5,9 +5,11 @@ use nonos_identity::WideDigest;
 use nonos_identity::wire::{self, Wire};
 use serde::{Deserialize, Serialize};
 
+use crate::cpu_feature::CpuFeatureSet;
 use crate::dependency::is_plain_name;
 use crate::domains::POLICY;
 use crate::host_call::HostCallSet;
+use crate::isolation::{Wall, WallSet};
 
 /// Pages of 4 KiB that may be compared for the gas of one interval.
 const PAGES_PER_INTERVAL: u64 = 1_250;
@@ -94,6 +96,13 @@ pub struct Policy {
     /// What it may say to the mesh.
     #[n(12)]
     pub mesh: MeshPolicy,
+    /// What the payload may ask of the processor; one that asks for more is not loaded.
+    #[n(13)]
+    pub cpu_features: CpuFeatureSet,
+    /// Walls that must stand around the run; a capsule that cannot do without what is behind them is
+    /// not loaded or not run.
+    #[n(14)]
+    pub isolation: WallSet,
 }
 
 /// What a capsule may exchange with the mesh: by default nothing.
@@ -175,6 +184,7 @@ impl Policy {
     /// checkpoint intervals it is the longer, because a checkpoint costs the operator.
     #[must_use]
     pub fn intersect(&self, other: &Self) -> Self {
+        let isolation = self.isolation.union(other.isolation);
         Self {
             gas_limit: self.gas_limit.min(other.gas_limit),
             memory_pages_max: self.memory_pages_max.min(other.memory_pages_max),
@@ -188,7 +198,13 @@ impl Policy {
             random: self.random.min(other.random),
             fs_max_bytes: self.fs_max_bytes.min(other.fs_max_bytes),
             fs_max_files: self.fs_max_files.min(other.fs_max_files),
-            mesh: self.mesh.intersect(&other.mesh),
+            mesh: if isolation.contains(Wall::Mesh) {
+                MeshPolicy::default()
+            } else {
+                self.mesh.intersect(&other.mesh)
+            },
+            cpu_features: self.cpu_features.intersection(other.cpu_features),
+            isolation,
         }
     }
 
@@ -261,6 +277,8 @@ impl Default for Policy {
             fs_max_bytes: 16 << 20,
             fs_max_files: 1_024,
             mesh: MeshPolicy::default(),
+            cpu_features: CpuFeatureSet::ALL,
+            isolation: WallSet::EMPTY,
         }
     }
 }

@@ -12,6 +12,7 @@ use wasmparser::{
 use minicbor::{Decode, Encode};
 use nonos_identity::wire::Wire;
 
+use crate::cpu_feature::{CpuFeature, CpuFeatureSet};
 use crate::instrument::{RESERVED, TICK_MODULE};
 use crate::interface::{self, Function};
 use crate::operator;
@@ -155,7 +156,7 @@ pub(crate) struct Facts {
     pub(crate) mutable_globals: Vec<u32>,
     /// Exported functions: name and function index.
     pub(crate) function_exports: Vec<(String, u32)>,
-    pub(crate) has_floats: bool,
+    pub(crate) cpu_features: CpuFeatureSet,
 }
 
 /// What a loader must know about a module that was metered, also when that was long ago.
@@ -172,6 +173,8 @@ pub(crate) struct Outline {
     pub(crate) table_elems: u64,
     #[n(4)]
     pub(crate) mutable_globals: Vec<u32>,
+    #[n(5)]
+    pub(crate) cpu_features: CpuFeatureSet,
 }
 
 impl Wire for Outline {
@@ -197,6 +200,7 @@ impl Facts {
             memory_pages_min: self.memory_pages_min,
             table_elems: self.table_elems,
             mutable_globals: self.mutable_globals.clone(),
+            cpu_features: self.cpu_features,
         }
     }
 
@@ -383,7 +387,7 @@ fn check_payload(
                 .and_then(|ty| facts.types.get(*ty as usize))
                 .map_or(0, |ty| ty.params().len() as u64);
             let index = facts.import_count().saturating_add(*code_index);
-            facts.has_floats |= check_body(&body, index, params, caps)?;
+            facts.cpu_features = facts.cpu_features.union(check_body(&body, index, params, caps)?);
             *code_index += 1;
         }
         _ => {}
@@ -413,13 +417,13 @@ fn check_element(items: &ElementItems<'_>) -> Result<(), ProfileError> {
     Ok(())
 }
 
-/// Checks one body; tells whether it computes with floats.
+/// Checks one body; tells what it asks of the processor.
 fn check_body(
     body: &FunctionBody<'_>,
     function: u32,
     params: u64,
     caps: &Caps,
-) -> Result<bool, ProfileError> {
+) -> Result<CpuFeatureSet, ProfileError> {
     let at = Some(function);
     let bytes = body.range().len() as u64;
     cap("bytes of code", bytes, u64::from(caps.body_bytes_max), at)?;
@@ -436,7 +440,7 @@ fn check_body(
         cap("parameters and locals", locals, u64::from(caps.locals_max), at)?;
     }
     cap("parameters and locals", locals, u64::from(caps.locals_max), at)?;
-    let mut has_floats = false;
+    let mut features = CpuFeatureSet::EMPTY;
     let mut nesting = 0u64;
     let mut operators = body.get_operators_reader()?;
     while !operators.eof() {
@@ -450,7 +454,10 @@ fn check_body(
                 hint,
             });
         }
-        has_floats |= operator::is_float(&about);
+        features = features
+            .with_if(CpuFeature::Float, operator::is_float(&about))
+            .with_if(CpuFeature::Simd, about.proposal == "simd")
+            .with_if(CpuFeature::BulkMemory, about.proposal == "bulk_memory");
         match operator {
             Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
                 nesting += 1;
@@ -463,7 +470,7 @@ fn check_body(
             _ => {}
         }
     }
-    Ok(has_floats)
+    Ok(features)
 }
 
 fn cap(what: &'static str, found: u64, limit: u64, function: Option<u32>) -> Result<(), ProfileError> {

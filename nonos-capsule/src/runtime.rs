@@ -5,12 +5,15 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use crate::capsule::{Capsule, CapsuleId};
+#[cfg(all(feature = "testing", feature = "wasmi"))]
+use crate::cpu_feature::CpuFeatureSet;
 use crate::dependency::Dependency;
 use crate::execution::{Execution, Invocation, Preopen};
 use crate::fs::Image;
 use crate::host_call::HostCall;
 use crate::instrument;
 use crate::interface::Function;
+use crate::isolation::Wall;
 use crate::manifest::Kind;
 use crate::mesh_port::{MeshPort, NoMesh, Recorded};
 use crate::policy::Policy;
@@ -18,6 +21,8 @@ use crate::profile::{Caps, Outline};
 use crate::resolve::Resolved;
 use crate::store::{NonceError, NonceStore};
 use nonos_identity::Verified;
+#[cfg(all(feature = "testing", feature = "wasmi"))]
+use nonos_identity::WideDigest;
 
 pub(crate) mod cache;
 pub(crate) mod compile;
@@ -36,7 +41,7 @@ use self::cache::{AotCache, ModuleKey};
 use self::compile::Compiler;
 use self::engine::{Engine, EngineError, Prepared, Program};
 use self::error::{Aborted, LoadError, ReplayError, RunError};
-use self::session::{Command, Session};
+use self::session::{Code, Command, Session};
 use self::wasmtime::WasmtimeEngine;
 
 /// How a runtime treats all capsules.
@@ -143,7 +148,9 @@ impl Runtime {
         };
         // What was kept was kept under another policy, perhaps for another entry.
         check(&outline, &policy, &entry)?;
-        Ok(Loaded::new(Command::new(capsule.id(), policy, entry).with_mounts(mounts), program))
+        check_mounts(&mounts, &policy)?;
+        let code = Code { payload: capsule.manifest().payload.digest, cpu_features: outline.cpu_features };
+        Ok(Loaded::new(Command::new(capsule.id(), code, policy, entry).with_mounts(mounts), program))
     }
 }
 
@@ -180,7 +187,17 @@ fn check_declared(outline: &Outline, policy: &Policy) -> Result<(), LoadError> {
             return Err(LoadError::Declared { what, declared, allowed });
         }
     }
-    Ok(())
+    match outline.cpu_features.first_beyond(policy.cpu_features) {
+        Some(feature) => Err(LoadError::CpuFeature(feature)),
+        None => Ok(()),
+    }
+}
+
+fn check_mounts(mounts: &[Preopen], policy: &Policy) -> Result<(), LoadError> {
+    match !mounts.is_empty() && policy.isolation.contains(Wall::Files) {
+        true => Err(LoadError::Isolation(Wall::Files)),
+        false => Ok(()),
+    }
 }
 
 /// The host's function of an import.
@@ -260,8 +277,18 @@ impl Loaded {
         Ok((session.into_execution()?, images))
     }
 
-    fn consume(&self, invocation: &Invocation, nonces: &dyn NonceStore) -> Result<(), RunError> {
+    /// Checks the limits of an invocation, and that the policy lets it have files if it brings some.
+    fn check(&self, invocation: &Invocation) -> Result<(), RunError> {
         invocation.check()?;
+        let is_walled = self.command.policy.isolation.contains(Wall::Files);
+        match is_walled && self.command.has_files(invocation) {
+            true => Err(RunError::Invocation("preopened directories, and the policy requires a run without")),
+            false => Ok(()),
+        }
+    }
+
+    fn consume(&self, invocation: &Invocation, nonces: &dyn NonceStore) -> Result<(), RunError> {
+        self.check(invocation)?;
         nonces.consume(&invocation.nonce_key(&self.command.capsule_id)).map_err(|error| match error {
             NonceError::Used => RunError::NonceUsed,
             NonceError::Store(error) => RunError::Store(error),
@@ -271,11 +298,13 @@ impl Loaded {
     #[cfg(all(feature = "testing", feature = "wasmi"))]
     pub(crate) fn of(
         capsule_id: CapsuleId,
+        cpu_features: CpuFeatureSet,
         policy: Policy,
         entry: String,
         program: Arc<dyn Program>,
     ) -> Self {
-        Self::new(Command::new(capsule_id, policy, entry), program)
+        let code = Code { payload: WideDigest::of_bytes(&[]), cpu_features };
+        Self::new(Command::new(capsule_id, code, policy, entry), program)
     }
 
     #[cfg(all(feature = "testing", feature = "wasmi"))]
@@ -305,7 +334,7 @@ impl fmt::Debug for Loaded {
 /// # Errors
 /// [`ReplayError::Diverged`] names the first checkpoint that differs.
 pub fn replay(loaded: &Loaded, invocation: &Invocation, execution: &Execution) -> Result<(), ReplayError> {
-    invocation.check().map_err(ReplayError::Run)?;
+    loaded.check(invocation).map_err(ReplayError::Run)?;
     let port = Box::new(Recorded::new(&execution.inbound));
     let own = loaded.session(invocation, port).and_then(|session| session.into_execution());
     let own = own.map_err(RunError::from)?;

@@ -13,8 +13,8 @@ use nonos_mesh::{BeaconBody, Capabilities, Check as _, Store as _};
 use nonos_onion::EpochKeys;
 use nonos_onion::link::{Incoming, OnionDriver, Payments, system_clock};
 use nonos_trust::TrustEngine;
-use nonos_zk::groth16::{Groth16Prover, KeyCache};
-use nonos_zk::{Enrolment, IdentitySecret, Profile, Prover, Verifier};
+use nonos_zk::groth16::{Groth16Prover, Groth16Verifier, KeyCache};
+use nonos_zk::{Enrolment, IdentitySecret, Prover, Verifier};
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -104,7 +104,7 @@ pub struct NodeBuilder {
 
 #[derive(Clone)]
 struct Proofs {
-    prover: Arc<dyn Prover>,
+    prover: Option<Arc<dyn Prover>>,
     verifier: Arc<dyn Verifier>,
 }
 
@@ -147,7 +147,7 @@ impl NodeBuilder {
 
     /// Brings another prover and its verifier, in place of Groth16.
     pub fn proofs(mut self, prover: Arc<dyn Prover>, verifier: Arc<dyn Verifier>) -> Self {
-        self.proofs = Some(Proofs { prover, verifier });
+        self.proofs = Some(Proofs { prover: Some(prover), verifier });
         self
     }
 
@@ -328,8 +328,8 @@ impl Credentials {
         let root = identity.root_key();
         let key = generations.key(identity, Rotatable::EpochSigner);
         let (certificate, _) = keys::certify(data_dir, &root, &key, Role::EpochSigner, &network, now)?;
-        let secret = IdentitySecret::from_bytes(&identity.zk_secret(0));
-        let enrolment = Enrolment::sign(&root, &network, secret.commitment(), now)
+        let secret = IdentitySecret::from_seed(&identity.zk_secret(0));
+        let enrolment = Enrolment::sign(&root, &network, secret.operator_key(), now)
             .map_err(|error| StartError::Certify(error.to_string()))?;
         Ok(Self {
             signer: Signer { key, certificate, network },
@@ -390,14 +390,20 @@ fn groth16(config: &Config, data_dir: &Path) -> Result<Proofs, StartError> {
         return Err(StartError::NoKeys);
     }
     let dir = config.key_cache.clone().unwrap_or_else(|| data_dir.join("keys"));
-    let keys = KeyCache::open_or_create(&dir)
-        .and_then(|cache| cache.dev_keys(Profile::Lite))
-        .map_err(|error| StartError::Keys(error.to_string()))?
-        .allow_insecure_dev();
-    let verifier = nonos_zk::groth16::Groth16Verifier::new(keys.verifying_key().clone())
-        .map_err(|error| StartError::Keys(error.to_string()))?;
-    let prover = Groth16Prover::new(keys).map_err(|error| StartError::Keys(error.to_string()))?;
-    Ok(Proofs { prover: Arc::new(prover), verifier: Arc::new(verifier) })
+    let unusable = |error: &dyn std::error::Error| StartError::Keys(error.to_string());
+    let cache = KeyCache::open_or_create(&dir).map_err(|error| unusable(&error))?;
+    let key = cache.dev_verifying_key(config.profile).map_err(|error| unusable(&error))?;
+    let verifier = Groth16Verifier::new(key.allow_insecure_dev()).map_err(|error| unusable(&error))?;
+    // The keys of a prover are a hundred thousand times as long as those of a verifier.
+    let prover: Option<Arc<dyn Prover>> = match config.roles.executor {
+        true => {
+            let keys = cache.dev_keys(config.profile).map_err(|error| unusable(&error))?;
+            let prover = Groth16Prover::new(keys.allow_insecure_dev()).map_err(|error| unusable(&error))?;
+            Some(Arc::new(prover))
+        }
+        false => None,
+    };
+    Ok(Proofs { prover, verifier: Arc::new(verifier) })
 }
 
 /// Opens the items and takes in what they say; what no longer passes its check is dropped.

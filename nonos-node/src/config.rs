@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use nonos_zk::Profile;
 use serde::{Deserialize, Serialize};
 
 /// What a node does beyond relaying and gossip, which every node does.
@@ -77,6 +78,9 @@ pub struct Config {
     pub sync_interval_secs: u64,
     /// Shortest interval between beacons, in milliseconds (RFC 6206 Imin).
     pub beacon_min_ms: u64,
+    /// Which circuit it proves and verifies with; the same for all nodes of a mesh. `full` proves the
+    /// payload's hash and the scalar of the identity key too, and takes some ten times as long.
+    pub profile: Profile,
     /// Accepts the proving keys of the published seed. Whoever has that seed can forge proofs;
     /// there is no other key set until a ceremony has run.
     pub allow_insecure_dev_keys: bool,
@@ -101,6 +105,7 @@ impl Default for Config {
             allow_same_subnet: true,
             sync_interval_secs: 10,
             beacon_min_ms: 2_000,
+            profile: Profile::Full,
             allow_insecure_dev_keys: false,
             key_cache: None,
             auditors: Vec::new(),

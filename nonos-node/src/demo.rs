@@ -11,12 +11,15 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nonos_capsule::Compiler;
+use nonos_zk::Profile;
+use nonos_zk::groth16::{CacheError, KeyCache};
 
 use crate::config::Tamper;
 use crate::control::{Books, Request, Response};
 use crate::control_socket::ClientError;
 use crate::event::Event;
 use crate::pack::PackError;
+use crate::tasks::blocking;
 use crate::{InitError, StartError};
 
 use host::Host;
@@ -24,7 +27,7 @@ use plan::{Part, Plan};
 use report::Names;
 
 pub use report::{
-    CircuitView, LedgerView, NodeView, Phases, Rebuilt, ReceiptView, Refusal, Report, TrustView,
+    CircuitView, GateView, LedgerView, NodeView, Phases, Rebuilt, ReceiptView, Refusal, Report, TrustView,
 };
 pub use table::text;
 
@@ -43,6 +46,10 @@ pub struct Options {
     pub tamper: Option<Tamper>,
     /// Kills a relay while chunks flow.
     pub kill_relay: bool,
+    /// Which circuit proves the run.
+    pub profile: Profile,
+    /// Where proving keys are kept from one demonstration to the next; if none, they are made anew.
+    pub key_cache: Option<PathBuf>,
     /// Where the nodes in this process compile capsules; processes compile in children of theirs.
     pub compiler: Compiler,
 }
@@ -156,6 +163,10 @@ const QUIET: Duration = Duration::from_secs(3);
 
 impl Demo<'_> {
     async fn play(&mut self, options: &Options) -> Result<(), DemoError> {
+        let keys = Instant::now();
+        self.make_keys().await?;
+        self.end_phase("keys", keys);
+
         let start = Instant::now();
         self.start(options).await?;
         self.end_phase("start", start);
@@ -182,6 +193,20 @@ impl Demo<'_> {
         self.conclude(&before, &after).await;
         self.report.elapsed_ms.0.push(("total", millis(self.began.elapsed())));
         Ok(())
+    }
+
+    /// Makes the proving keys before the first node would, and says that this takes a while.
+    async fn make_keys(&mut self) -> Result<(), DemoError> {
+        let (profile, dir) = (self.plan.profile, self.plan.key_cache.clone());
+        let failed = |error: CacheError| DemoError::Start(StartError::Keys(error.to_string()));
+        let cache = KeyCache::open_or_create(&dir).map_err(failed)?;
+        if !cache.path(profile).exists() {
+            self.say(&format!("making development keys of profile {profile}, kept in {}", dir.display()));
+        }
+        match blocking(move || cache.dev_verifying_key(profile)).await {
+            Some(made) => made.map(drop).map_err(failed),
+            None => Err(DemoError::Protocol),
+        }
     }
 
     async fn start(&mut self, options: &Options) -> Result<(), DemoError> {
@@ -410,6 +435,7 @@ impl Demo<'_> {
             let (name, role) = (host.name.clone(), host.role.clone());
             self.report.nodes.push(NodeView { name, id: host.id, role, alive });
         }
+        self.report.show_gates();
         self.report.ledger.unit = "nano-mod";
         self.report.ledger.chain_ok = true;
         for ((host, before), after) in self.hosts.iter().zip(before).zip(after) {

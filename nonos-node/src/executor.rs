@@ -13,7 +13,10 @@ use nonos_identity::{
     Digest, Epoch, NodeId, Opening, PublicRun, SigningKey, StaticSecret, Verified, WideDigest,
 };
 use nonos_mesh::ItemKind;
-use nonos_zk::{IdentitySecret, IdentityTree, PolicyLimits, Proof, Receipt, ReceiptBody, Statement, Witness};
+use nonos_zk::{
+    IdentitySecret, IdentityTree, PolicyLimits, Profile, Proof, Receipt, ReceiptBody, Statement,
+    VerifyingKeyId, Witness,
+};
 
 use crate::board::JobEntry;
 use crate::circuits::{Route, port};
@@ -128,12 +131,20 @@ fn invocation(shared: &Shared, job: &JobEntry) -> Invocation {
     Invocation::new(job.publisher, job.commission.nonce, job.clock, shared.network)
 }
 
-fn limits(policy: &Policy) -> PolicyLimits {
+/// A policy as far as the circuit knows it.
+pub(crate) fn limits(policy: &Policy) -> PolicyLimits {
     PolicyLimits {
         gas_limit: policy.gas_limit,
         pages_max: policy.memory_pages_max,
         host_calls_allowed: policy.host_calls.bits(),
+        cpu_features_allowed: policy.cpu_features.bits(),
+        isolation_required: policy.isolation.bits(),
     }
+}
+
+/// What a manifest commits to about its payload: whoever knows this alone does not know which it is.
+pub(crate) fn payload_commit(payload: &WideDigest) -> WideDigest {
+    WideDigest::of_bytes(payload.as_ref())
 }
 
 /// Fetches a capsule to keep it, as a second seeder does.
@@ -232,6 +243,7 @@ async fn execute(
 
 /// What opens a receipt to its payer.
 struct Proven {
+    profile: Profile,
     receipt: Digest,
     opening: Opening,
     trace: OpenedTrace,
@@ -252,7 +264,7 @@ async fn prove(
             shared.tell(Event::Proved {
                 job: id,
                 proof_bytes,
-                profile: format!("{:?}", shared.prover.profile()).to_lowercase(),
+                profile: proven.profile.to_string(),
                 nullifier: proven.receipt,
                 elapsed_ms: millis(begin.elapsed()),
             });
@@ -276,6 +288,7 @@ fn prove_now(
     job: &JobEntry,
     run: &Execution,
 ) -> Result<(Proven, Fulfilment, usize), Failure> {
+    let prover = shared.prover.as_ref().ok_or("this node has no prover: it is no executor")?;
     let now = clock::now();
     let epoch = Epoch::at(now);
     let (slot, signed) = {
@@ -284,13 +297,7 @@ fn prove_now(
     };
     let identity = slot.identity(shared.onion_address(), shared.transport_key());
     let shown = identity.public(slot.key().public());
-    let trace = OpenedTrace {
-        gas_used: run.gas_used,
-        peak_pages: run.peak_pages,
-        host_calls: run.host_calls.bits(),
-        checkpoints: run.checkpoints.clone(),
-        blind: clock::random(),
-    };
+    let trace = OpenedTrace::of(run, clock::random());
     let (secret, tree) = membership(shared, job)?;
     let index = tree.index_of(&secret.commitment()).ok_or("this node is not among the job's operators")?;
     let path = tree.path(index).ok_or("this node is not among the job's operators")?;
@@ -310,35 +317,37 @@ fn prove_now(
         network: shared.network,
         exec_key: shown.exec_key,
         id_commit: Digest::from_bytes(*shown.commitment.as_bytes()),
+        key_link: secret.key_link(&shown.exec_key),
+        payload_commit: payload_commit(&run.payload),
     };
     let witness = Witness { secret, path, trace: trace.to_trace(), slot: slot.number() };
-    let proof = shared.prover.prove(&statement, &witness, clock::random())?;
+    let proof = prover.prove(&statement, &witness, clock::random())?;
     if shared.config.tamper == Some(Tamper::Proof) {
         statement.exec_hash = WideDigest::of_bytes(b"another result");
     }
     let proof_bytes = proof.as_bytes().len();
-    let (receipt, fulfilment) = sign(shared, job, run, statement, proof, slot.key())?;
+    let signer = (slot.key(), prover.verifying_key_id());
+    let (receipt, fulfilment) = sign(job, run, statement, proof, signer)?;
     let opening = slot.opening(identity, signed.head, signed.certificate);
     if let Err(error) = disclose(shared, &fulfilment.receipt, &opening, &shown) {
         // The run is done and can be paid; only its auditors will have to ask.
         shared.fail("write the disclosure", &*error);
     }
-    Ok((Proven { receipt, opening, trace }, fulfilment, proof_bytes))
+    Ok((Proven { profile: prover.profile(), receipt, opening, trace }, fulfilment, proof_bytes))
 }
 
 fn sign(
-    shared: &Shared,
     job: &JobEntry,
     run: &Execution,
     statement: Statement,
     proof: Proof,
-    key: &SigningKey,
+    (key, verifying_key): (&SigningKey, VerifyingKeyId),
 ) -> Result<(Digest, Fulfilment), Failure> {
     let id = Digest::from_bytes(*statement.nullifier.as_bytes());
     let body = ReceiptBody {
         statement,
         proof,
-        verifying_key: shared.prover.verifying_key_id(),
+        verifying_key,
         timestamp: clock::now(),
         publisher: job.publisher,
         price_table: job.commission.price_table,
@@ -366,9 +375,9 @@ fn status_code(status: &Status) -> u32 {
 
 fn membership(shared: &Shared, job: &JobEntry) -> Result<(IdentitySecret, IdentityTree), Failure> {
     if shared.config.tamper != Some(Tamper::Identity) {
-        return Ok((IdentitySecret::from_bytes(&shared.identity.zk_secret(0)), job.tree.clone()));
+        return Ok((IdentitySecret::from_seed(&shared.identity.zk_secret(0)), job.tree.clone()));
     }
-    let secret = IdentitySecret::from_bytes(&shared.identity.zk_secret(1));
+    let secret = IdentitySecret::from_seed(&shared.identity.zk_secret(1));
     let mut tree = IdentityTree::new();
     tree.insert(secret.commitment())?;
     Ok((secret, tree))

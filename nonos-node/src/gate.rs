@@ -170,6 +170,7 @@ impl Gate {
         let bound = [
             ("nonce", statement.nonce == commission.nonce),
             ("capsule", statement.capsule_id == commission.capsule),
+            ("payload", statement.payload_commit == commission.payload_commit),
             ("policy", within(&statement.policy, &commission.limits)),
             ("publisher", body.publisher == publisher),
             ("price_table", body.price_table == commission.price_table),
@@ -254,6 +255,8 @@ pub(crate) const fn within(policy: &nonos_zk::PolicyLimits, limits: &nonos_zk::P
     policy.gas_limit <= limits.gas_limit
         && policy.pages_max <= limits.pages_max
         && policy.host_calls_allowed & !limits.host_calls_allowed == 0
+        && policy.cpu_features_allowed & !limits.cpu_features_allowed == 0
+        && limits.isolation_required & !policy.isolation_required == 0
 }
 
 impl From<Full> for Refusal {

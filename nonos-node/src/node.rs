@@ -49,7 +49,8 @@ pub(crate) struct Shared {
     pub(crate) nonces: FileNonceStore,
     pub(crate) generations: Generations,
     pub(crate) slots: Mutex<Slots>,
-    pub(crate) prover: Arc<dyn Prover>,
+    /// Of executors.
+    pub(crate) prover: Option<Arc<dyn Prover>>,
     pub(crate) board: Arc<Mutex<Board>>,
     pub(crate) trust: Mutex<TrustEngine>,
     pub(crate) ledger: Mutex<Ledger>,

@@ -11,13 +11,14 @@ use nonos_identity::{Digest, Epoch, NodeId, Timestamp, Verified, WideDigest};
 use nonos_ledger::{Code, Op};
 use nonos_mesh::ItemKind;
 use nonos_trust::Evidence;
-use nonos_zk::{Enrolment, IdentityTree, PolicyLimits};
+use nonos_zk::{Enrolment, IdentityTree};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::board::ReceiptEntry;
 use crate::clock;
 use crate::domains;
 use crate::event::Event;
+use crate::executor;
 use crate::fees::Posting;
 use crate::files;
 use crate::gate::JOB_ITEM;
@@ -99,19 +100,15 @@ pub(crate) async fn publish(
     let mut operators = shared.operators(now);
     operators.sort_by(|a, b| a.0.cmp(&b.0));
     operators.dedup();
-    let policy = capsule.policy();
     let commission = Commission {
         capsule: *capsule.id().as_digest(),
         nonce: clock::random(),
         input,
         input_bytes,
         operators: tree(shared, &operators, now)?.root(),
-        limits: PolicyLimits {
-            gas_limit: policy.gas_limit,
-            pages_max: policy.memory_pages_max,
-            host_calls_allowed: policy.host_calls.bits(),
-        },
+        limits: executor::limits(capsule.policy()),
         price_table: shared.prices.id(),
+        payload_commit: executor::payload_commit(&capsule.manifest().payload.digest),
     };
     let sealed = shared.credentials().signer.seal(&commission, 0, now)?;
     let job_id = sealed.id(domains::RECORD_ID);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use minicbor::{Decode, Encode};
+use nonos_capsule::Execution;
 use nonos_identity::exec::UnsealError;
 use nonos_identity::wire::{self, DecodeError, Wire};
 use nonos_identity::{
@@ -49,6 +50,9 @@ pub struct Commission {
     /// Id of the price table the publisher pays by.
     #[n(6)]
     pub price_table: Digest,
+    /// SHA3-512 of the SHA3-512 of the capsule's payload, which a proof of profile `full` opens.
+    #[n(7)]
+    pub payload_commit: WideDigest,
 }
 
 impl Commission {
@@ -334,9 +338,33 @@ pub struct OpenedTrace {
     /// What hid the values.
     #[cbor(n(4), with = "minicbor::bytes")]
     pub blind: [u8; 32],
+    /// Features of the processor used, as a set.
+    #[n(5)]
+    pub cpu_features: u32,
+    /// Walls that stood, as a set.
+    #[n(6)]
+    pub isolation: u16,
+    /// SHA3-512 of the payload.
+    #[n(7)]
+    pub payload: WideDigest,
 }
 
 impl OpenedTrace {
+    /// The trace of an execution, hidden by fresh random bytes.
+    #[must_use]
+    pub fn of(run: &Execution, blind: [u8; 32]) -> Self {
+        Self {
+            gas_used: run.gas_used,
+            peak_pages: run.peak_pages,
+            host_calls: run.host_calls.bits(),
+            checkpoints: run.checkpoints.clone(),
+            blind,
+            cpu_features: run.cpu_features.bits(),
+            isolation: run.isolation.bits(),
+            payload: run.payload,
+        }
+    }
+
     /// The trace as the circuit knows it.
     #[must_use]
     pub fn to_trace(&self) -> Trace {
@@ -344,6 +372,9 @@ impl OpenedTrace {
             gas_used: self.gas_used,
             peak_pages: self.peak_pages,
             host_calls: self.host_calls,
+            cpu_features: self.cpu_features,
+            isolation: self.isolation,
+            payload: self.payload,
             checkpoints: self.checkpoints.clone(),
             blind: self.blind,
         }

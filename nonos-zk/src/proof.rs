@@ -1,10 +1,14 @@
 use minicbor::{Decode, Encode};
 use nonos_identity::Digest;
 use nonos_identity::wire::Wire;
+use serde::{Deserialize, Serialize};
 
 /// Which circuit a proof is for. Each has its own keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
+)]
 #[cbor(index_only)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Profile {
     /// State, execution and identity gate. Of the identity it opens the hash of the secret that the

@@ -74,7 +74,8 @@ impl PolicyLimits {
     /// The commitment that the circuit opens.
     #[must_use]
     pub fn commit(&self) -> PolicyCommit {
-        let Self { gas_limit, pages_max, host_calls_allowed, cpu_features_allowed, isolation_required } = *self;
+        let Self { gas_limit, pages_max, host_calls_allowed, cpu_features_allowed, isolation_required } =
+            *self;
         let limits =
             packed(gas_limit, pages_max, host_calls_allowed, cpu_features_allowed, isolation_required);
         PolicyCommit::wrap(&hash(Tag::Policy, &[limits]))

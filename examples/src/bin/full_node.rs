@@ -17,6 +17,7 @@ use std::error::Error;
 use std::path::Path;
 
 use nonos_node::{Config, Node, Request, Response, StartError, init};
+use nonos_zk::Profile;
 
 /// Starts a node of a mesh in a directory of its own.
 async fn start(mesh: &str, folder: &Path) -> Result<Node, Box<dyn Error>> {
@@ -25,6 +26,8 @@ async fn start(mesh: &str, folder: &Path) -> Result<Node, Box<dyn Error>> {
         network: mesh.into(),
         // There is no key set of a ceremony yet: whoever knows the published seed can forge proofs.
         allow_insecure_dev_keys: true,
+        // Keys of the small circuit are made in a second; those of the default, `full`, take ten.
+        profile: Profile::Lite,
         ..Config::default()
     };
     let identity = init::create(folder, "a passphrase from the operator", &config)?;

@@ -1,7 +1,9 @@
 //! Why a capsule does not load, run, or agree.
 
 use super::engine::EngineError;
+use crate::cpu_feature::CpuFeature;
 use crate::fs::ImageError;
+use crate::isolation::Wall;
 use crate::manifest::Kind;
 use crate::policy::PolicyError;
 use crate::profile::ProfileError;
@@ -27,6 +29,12 @@ pub enum LoadError {
         /// As granted.
         allowed: u64,
     },
+    /// The payload, or that of a library, asks for more of the processor than the effective policy allows.
+    #[error("the payload uses {0}, which the policy does not allow")]
+    CpuFeature(CpuFeature),
+    /// The capsule needs what is behind a wall that the effective policy requires.
+    #[error("the capsule needs {0}, and the policy requires a run without")]
+    Isolation(Wall),
     /// The module imports something that no host has. The author's fault.
     #[error(
         "unknown import {module}.{name}: a capsule may import functions of {} and {} only",

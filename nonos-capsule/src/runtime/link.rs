@@ -15,13 +15,15 @@ use wasm_encoder::{
 use super::cache::ModuleKey;
 use super::engine::Part;
 use super::error::LoadError;
-use super::session::{Command, Instances};
-use super::{Loaded, Runtime, check_declared, check_entry, effective, host_call};
+use super::session::{Code, Command, Instances};
+use super::{Loaded, Runtime, check_declared, check_entry, check_mounts, effective, host_call};
 use crate::capsule::{Capsule, CapsuleId};
+use crate::cpu_feature::CpuFeatureSet;
 use crate::execution::Preopen;
 use crate::host_call::HostCall;
 use crate::instrument::{self, Metered, TICK_MODULE};
 use crate::interface;
+use crate::isolation::Wall;
 use crate::manifest::Kind;
 use crate::policy::Policy;
 use crate::profile::{FRAME_SLOTS, Outline};
@@ -59,7 +61,11 @@ impl Runtime {
             let module = instrument::meter(node.capsule.payload(), &self.caps);
             modules.push(module.map_err(|error| node.blame(error.into()))?);
         }
-        check(&nodes, &modules, &policy)?;
+        let cpu_features = check(&nodes, &modules, &policy)?;
+        if nodes.len() > 1 && policy.isolation.contains(Wall::Libraries) {
+            return Err(LoadError::Isolation(Wall::Libraries));
+        }
+        check_mounts(&mounts, &policy)?;
         if let Some(module) = modules.first() {
             check_entry(&module.facts.outline(), &entry)?;
         }
@@ -71,7 +77,8 @@ impl Runtime {
         };
         let parts: Vec<Part<'_>> = nodes.into_iter().zip(&modules).map(part).collect();
         let program = self.engine.link(&parts)?;
-        let command = Command::new(resolved.capsule().id(), policy, entry);
+        let code = Code { payload: resolved.capsule().manifest().payload.digest, cpu_features };
+        let command = Command::new(resolved.capsule().id(), code, policy, entry);
         Ok(Loaded::new(command.with_mounts(mounts).with_instances(instances), program))
     }
 }
@@ -135,8 +142,8 @@ fn visit<'a>(
 }
 
 /// Checks that what every module imports is there, and that all of them together keep to the
-/// policy.
-fn check(nodes: &[Node<'_>], modules: &[Metered], policy: &Policy) -> Result<(), LoadError> {
+/// policy. Returns what they ask of the processor.
+fn check(nodes: &[Node<'_>], modules: &[Metered], policy: &Policy) -> Result<CpuFeatureSet, LoadError> {
     let outlines: Vec<Outline> = modules.iter().map(|module| module.facts.outline()).collect();
     let exports: Vec<Exports<'_>> = outlines
         .iter()
@@ -147,9 +154,11 @@ fn check(nodes: &[Node<'_>], modules: &[Metered], policy: &Policy) -> Result<(),
         let pages = sum.memory_pages_min.unwrap_or(0).saturating_add(outline.memory_pages_min.unwrap_or(0));
         sum.memory_pages_min = Some(pages);
         sum.table_elems = sum.table_elems.saturating_add(outline.table_elems);
+        sum.cpu_features = sum.cpu_features.union(outline.cpu_features);
         check_imports(node, outline, &exports).map_err(|error| node.blame(error))?;
     }
-    check_declared(&sum, policy)
+    check_declared(&sum, policy)?;
+    Ok(sum.cpu_features)
 }
 
 /// Exported functions: names and types.

@@ -10,10 +10,12 @@ use super::engine::{End, Guest, Stop};
 use super::wasi::{self, Fault, World};
 use crate::capsule::CapsuleId;
 use crate::checkpoint::{self, Chain, MemoryTree, Moment};
+use crate::cpu_feature::CpuFeatureSet;
 use crate::domains::{HOST_LOG, RANDOM};
 use crate::execution::{Execution, Invocation, Preopen, Status, TrapCode};
 use crate::fs::Image;
 use crate::host_call::{HostCall, HostCallSet};
+use crate::isolation::{Wall, WallSet};
 use crate::mesh_port::{Inbound, MeshPort};
 use crate::policy::Policy;
 
@@ -77,6 +79,7 @@ impl Random {
 /// A loaded command: what its runs have in common.
 pub(super) struct Command {
     pub(super) capsule_id: CapsuleId,
+    code: Code,
     pub(super) entry: String,
     /// The effective policy.
     pub(super) policy: Policy,
@@ -86,10 +89,26 @@ pub(super) struct Command {
     instances: Instances,
 }
 
+/// What is known of the payloads of a command and its libraries.
+#[derive(Clone, Copy)]
+pub(super) struct Code {
+    /// Digest of the command's own.
+    pub(super) payload: WideDigest,
+    /// Of all of them.
+    pub(super) cpu_features: CpuFeatureSet,
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl Code {
+    /// For sessions without a payload.
+    pub(super) const NONE: Self =
+        Self { payload: WideDigest::from_bytes([0; 64]), cpu_features: CpuFeatureSet::EMPTY };
+}
+
 impl Command {
-    pub(super) fn new(capsule_id: CapsuleId, policy: Policy, entry: String) -> Self {
+    pub(super) fn new(capsule_id: CapsuleId, code: Code, policy: Policy, entry: String) -> Self {
         let policy_digest = policy.digest();
-        Self { capsule_id, entry, policy, policy_digest, mounts: Arc::new([]), instances: alone() }
+        Self { capsule_id, code, entry, policy, policy_digest, mounts: Arc::new([]), instances: alone() }
     }
 
     pub(super) fn with_mounts(self, mounts: Arc<[Preopen]>) -> Self {
@@ -98,6 +117,11 @@ impl Command {
 
     pub(super) fn with_instances(self, instances: Instances) -> Self {
         Self { instances, ..self }
+    }
+
+    /// Whether a run finds a directory.
+    pub(super) fn has_files(&self, invocation: &Invocation) -> bool {
+        !(self.mounts.is_empty() && invocation.preopens.is_empty())
     }
 }
 
@@ -248,6 +272,11 @@ impl Session {
     pub(super) fn into_execution(mut self) -> Result<Execution, Aborted> {
         let status = self.ending.unwrap_or_else(|| Err(Aborted::Host("engine ended no run".to_owned())))?;
         let (output, stderr) = self.world.take_output();
+        let uses_mesh = [HostCall::MeshSend, HostCall::MeshReceive].map(|call| self.calls.contains(call));
+        let isolation = WallSet::EMPTY
+            .with_if(Wall::Mesh, uses_mesh == [false; 2])
+            .with_if(Wall::Files, !self.command.has_files(&self.invocation))
+            .with_if(Wall::Libraries, self.memories.len() == 1);
         let mut execution = Execution {
             capsule_id: self.command.capsule_id,
             exec_hash: WideDigest::from_bytes([0; 64]),
@@ -264,6 +293,9 @@ impl Session {
             nonce: self.invocation.nonce,
             policy: self.command.policy.clone(),
             inbound: self.mesh.inbound,
+            payload: self.command.code.payload,
+            cpu_features: self.command.code.cpu_features,
+            isolation,
         };
         execution.exec_hash = execution.compute_hash();
         Ok(execution)

@@ -255,6 +255,7 @@ fn check_engines(metered: &Metered, entry: &str) -> Execution {
     let run = |program: Arc<dyn Program>| {
         let loaded = Loaded::of(
             CapsuleId::from_digest(WideDigest::of_bytes(&[])),
+            metered.facts.cpu_features,
             policy.clone(),
             entry.to_owned(),
             program,

@@ -11,6 +11,7 @@ mod libraries;
 mod metering;
 mod nan;
 mod properties;
+mod requirements;
 mod run;
 mod services;
 mod support;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use clap::Args;
 use nonos_node::Tamper;
 use nonos_node::demo::{self, Options};
+use nonos_zk::Profile;
 
 use super::{CliResult, block_on, print_json};
 
@@ -35,6 +36,19 @@ pub(super) struct Demo {
     /// Kill a relay while chunks flow
     #[arg(long)]
     kill_relay: bool,
+    /// Which circuit proves the run: full, or lite without the payload's hash and the scalar of the key
+    #[arg(long, default_value_t = Profile::Full, value_name = "PROFILE")]
+    profile: Profile,
+    /// Where proving keys are kept for the next time [default: nonos/keys in the user's cache directory]
+    #[arg(long, env = "NONOS_KEY_CACHE", value_name = "DIR")]
+    key_cache: Option<PathBuf>,
+}
+
+/// `nonos/keys` where the XDG base directory specification puts caches.
+fn user_key_cache() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+    Some(caches.join("nonos/keys"))
 }
 
 impl Demo {
@@ -46,6 +60,8 @@ impl Demo {
             processes: self.processes,
             tamper: self.tamper,
             kill_relay: self.kill_relay,
+            profile: self.profile,
+            key_cache: self.key_cache.or_else(user_key_cache),
             compiler: super::compiler()?,
         };
         let mut progress = |line: &str| eprintln!("{line}");

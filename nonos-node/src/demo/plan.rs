@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use nonos_capsule::Compiler;
+use nonos_zk::Profile;
 use tempfile::TempDir;
 
 use crate::config::{Config, Roles, Tamper};
@@ -19,6 +20,8 @@ pub(super) struct Plan {
     /// The capsule's input.
     pub(super) input: PathBuf,
     pub(super) tamper: Option<Tamper>,
+    pub(super) profile: Profile,
+    pub(super) key_cache: PathBuf,
     compiler: Compiler,
 }
 
@@ -65,6 +68,8 @@ impl Plan {
             capsule: root.path().join("capsule.mod"),
             input: root.path().join("input"),
             tamper: options.tamper,
+            profile: options.profile,
+            key_cache: options.key_cache.clone().unwrap_or_else(|| root.path().join("keys")),
             compiler: options.compiler.clone(),
             root,
         };
@@ -121,7 +126,8 @@ impl Plan {
             sync_interval_secs: 1,
             beacon_min_ms: 250,
             allow_insecure_dev_keys: true,
-            key_cache: Some(self.root.path().join("keys")),
+            profile: self.profile,
+            key_cache: Some(self.key_cache.clone()),
             tamper: self.tamper.filter(|_| lies),
             ..Config::default()
         };

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use nonos_identity::{Digest, NodeId, WideDigest};
+use nonos_zk::groth16::gate_sizes;
 use serde::Serialize;
 
 use crate::event::{Circuit, Event};
@@ -31,6 +32,8 @@ pub struct Report {
     pub killed: Option<String>,
     /// The proof.
     pub receipt: Option<ReceiptView>,
+    /// What the proof shows, gate by gate.
+    pub gates: BTreeMap<&'static str, GateView>,
     /// Nodes whose own check of the receipt held.
     pub verified_by: Vec<String>,
     /// Observer, peer, score before and after in thousandths.
@@ -108,6 +111,15 @@ pub struct ReceiptView {
     pub nullifier: Digest,
 }
 
+/// A gate of the circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct GateView {
+    /// Whether the circuit of this profile has it, and others than the prover verified the proof.
+    pub proven: bool,
+    /// Its share of the circuit.
+    pub constraints: usize,
+}
+
 /// A score before and after.
 #[derive(Clone, Debug, Serialize)]
 pub struct TrustView {
@@ -174,6 +186,16 @@ impl Names {
 }
 
 impl Report {
+    /// Says what the receipt shows, once it is known who verified it.
+    pub(super) fn show_gates(&mut self) {
+        let profile = self.receipt.as_ref().and_then(|receipt| receipt.profile.parse().ok());
+        let Some(sizes) = profile.map(gate_sizes) else { return };
+        let is_verified = !self.verified_by.is_empty();
+        let gates = [("hash", sizes.hash), ("state", sizes.state), ("identity", sizes.identity)];
+        let view = |constraints| GateView { proven: is_verified && constraints > 0, constraints };
+        self.gates = gates.map(|(gate, constraints)| (gate, view(constraints))).into();
+    }
+
     /// Takes in what node `owner` reported.
     pub(super) fn absorb(&mut self, names: &Names, owner: &str, event: &Event) {
         match event {

@@ -39,6 +39,14 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
             receipt.profile, receipt.proof_bytes, receipt.prove_ms
         )?;
     }
+    for (gate, view) in &report.gates {
+        let shown = match (view.constraints, view.proven) {
+            (0, _) => "not in this profile".to_owned(),
+            (constraints, true) => format!("proven, {constraints} constraints"),
+            (constraints, false) => format!("not verified, {constraints} constraints"),
+        };
+        writeln!(out, "  {gate:<9}{shown}")?;
+    }
     if !report.verified_by.is_empty() {
         writeln!(out, "Verified   by {}", report.verified_by.join(", "))?;
     }

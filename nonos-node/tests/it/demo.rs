@@ -3,6 +3,7 @@
 use nonos_capsule::{CompileLimits, Compiler};
 use nonos_node::Tamper;
 use nonos_node::demo::{self, Options, Report};
+use nonos_zk::Profile;
 
 fn options() -> Options {
     Options {
@@ -12,12 +13,19 @@ fn options() -> Options {
         processes: false,
         tamper: None,
         kill_relay: false,
+        profile: Profile::Lite,
+        key_cache: Some(env!("CARGO_TARGET_TMPDIR").into()),
         compiler: Compiler::Child {
             program: env!("CARGO_BIN_EXE_nonos").into(),
             args: vec!["compile-worker".into()],
             limits: CompileLimits::default(),
         },
     }
+}
+
+/// The gates that the report says are proven.
+fn proven(report: &Report) -> Vec<&str> {
+    report.gates.iter().filter(|(_, view)| view.proven).map(|(gate, _)| *gate).collect()
 }
 
 fn run(options: &Options) -> Report {
@@ -50,6 +58,18 @@ fn a_capsule_is_spread_run_proved_verified_scored_and_paid() {
     assert!(report.ledger.chain_ok && report.ledger.balances[publisher] < 0);
     let trust = &report.trust[publisher][executor];
     assert!(trust.after > trust.before, "{trust:?}");
+    assert_eq!(proven(&report), ["identity", "state"]);
+}
+
+#[test]
+fn profile_full_proves_all_three_gates() {
+    let report = run(&Options { profile: Profile::Full, ..options() });
+    assert_eq!(report.error, None);
+    assert!(report.refused.is_empty(), "{:?}", report.refused);
+    assert_eq!(proven(&report), ["hash", "identity", "state"]);
+    let constraints: usize = report.gates.values().map(|view| view.constraints).sum();
+    assert_eq!(constraints, nonos_zk::groth16::gate_sizes(Profile::Full).total());
+    assert_eq!(report.receipt.map(|receipt| receipt.profile).as_deref(), Some("full"));
 }
 
 #[test]
@@ -70,6 +90,6 @@ fn a_forged_proof_is_refused_by_everybody_and_pays_nothing() {
         let trust = &report.trust[&refusal.by][culprit];
         assert!(trust.after < trust.before);
     }
-    assert!(report.verified_by.is_empty());
+    assert!(report.verified_by.is_empty() && proven(&report).is_empty());
     assert!(report.ledger.balances.values().all(|balance| *balance == 0), "{:?}", report.ledger);
 }

@@ -46,16 +46,31 @@ fn run(identity: &Identity) -> Run {
     let run = slot.identity(onion, identity.transport_key(&network()).public());
     let shown = run.public(slot.key().public());
 
-    let secret = IdentitySecret::from_bytes(&identity.zk_secret(0));
+    let secret = IdentitySecret::from_seed(&identity.zk_secret(0));
     let mut tree = IdentityTree::new();
     tree.insert(secret.commitment()).expect("a fresh tree");
     let exec_hash = WideDigest::of_bytes(b"exec hash");
-    let trace =
-        Trace { gas_used: 1, peak_pages: 1, host_calls: 0, checkpoints: vec![exec_hash], blind: [3; 32] };
+    let payload = WideDigest::of_bytes(b"payload");
+    let trace = Trace {
+        gas_used: 1,
+        peak_pages: 1,
+        host_calls: 0,
+        cpu_features: 0,
+        isolation: 0,
+        payload,
+        checkpoints: vec![exec_hash],
+        blind: [3; 32],
+    };
     let statement = Statement {
         capsule_id: WideDigest::of_bytes(b"capsule"),
         exec_hash,
-        policy: PolicyLimits { gas_limit: 10, pages_max: 1, host_calls_allowed: 0 },
+        policy: PolicyLimits {
+            gas_limit: 10,
+            pages_max: 1,
+            host_calls_allowed: 0,
+            cpu_features_allowed: 0,
+            isolation_required: 0,
+        },
         exec_commit: trace.commit(&exec_hash),
         id_root: tree.root(),
         nullifier: secret.nullifier(EPOCH, slot.number()),
@@ -64,6 +79,8 @@ fn run(identity: &Identity) -> Run {
         network: network(),
         exec_key: shown.exec_key,
         id_commit: Digest::from_bytes(*shown.commitment.as_bytes()),
+        key_link: secret.key_link(&shown.exec_key),
+        payload_commit: WideDigest::of_bytes(payload.as_ref()),
     };
     let body = ReceiptBody {
         statement,

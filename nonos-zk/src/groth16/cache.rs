@@ -44,7 +44,8 @@ impl KeyCache {
     /// [`CacheError`] if the file system or the setup fails.
     pub fn dev_keys(&self, profile: Profile) -> Result<KeySet, CacheError> {
         let path = self.path(profile);
-        if let Some(keys) = read(&path, KeySet::MAX_BYTES)?.and_then(|bytes| KeySet::from_bytes(&bytes).ok()) {
+        if let Some(keys) = read(&path, KeySet::MAX_BYTES)?.and_then(|bytes| KeySet::from_bytes(&bytes).ok())
+        {
             return Ok(keys);
         }
         let keys = KeySet::dev_setup(profile)?;

@@ -50,8 +50,17 @@ impl ReceiptCircuit {
     fn synthesize(&self, cs: &ConstraintSystemRef<Fr>) -> Result<GateSizes, SynthesisError> {
         let wires = Wires { cs, assignment: self.assignment.as_ref() };
         let public = wires.public(self.profile)?;
-        let [policy_commit, exec_digest, exec_commit, id_root, nullifier, epoch, context, key_link, rest @ ..] =
-            &public[..]
+        let [
+            policy_commit,
+            exec_digest,
+            exec_commit,
+            id_root,
+            nullifier,
+            epoch,
+            context,
+            key_link,
+            rest @ ..,
+        ] = &public[..]
         else {
             return Err(SynthesisError::Unsatisfiable);
         };
@@ -171,11 +180,7 @@ impl Operator {
 }
 
 /// Secret and key are a leaf under the root.
-fn membership(
-    wires: &Wires<'_>,
-    operator: &Operator,
-    id_root: &FpVar<Fr>,
-) -> Result<(), SynthesisError> {
+fn membership(wires: &Wires<'_>, operator: &Operator, id_root: &FpVar<Fr>) -> Result<(), SynthesisError> {
     let secret = hash_var(wires.cs, Tag::Secret, &operator.secret)?;
     let mut node = hash_var(wires.cs, Tag::Leaf, &[secret, operator.key_digest.clone()])?;
     for height in 0..TREE_DEPTH {

@@ -89,8 +89,9 @@ impl KeySet {
     pub fn dev_setup(profile: Profile) -> Result<Self, KeyError> {
         let seed = *Digest::of(domains::DEV_SETUP, &[]).as_bytes();
         let mut rng = Stream::from_seed(seed);
-        let (proving, key) = Groth16::<Bn254>::circuit_specific_setup(ReceiptCircuit::blank(profile), &mut rng)
-            .map_err(|_| KeyError::Setup)?;
+        let (proving, key) =
+            Groth16::<Bn254>::circuit_specific_setup(ReceiptCircuit::blank(profile), &mut rng)
+                .map_err(|_| KeyError::Setup)?;
         let label =
             Label { profile, circuit: circuit_digest(profile), provenance: Provenance::InsecureDev { seed } };
         Ok(Self { verifying: VerifyingKey::new(label, key)?, proving: Arc::new(proving) })

@@ -95,9 +95,8 @@ fn ten_thousand_bad_receipts_are_refused() {
     let key = &signed.run.exec_key;
     let others = altered(&signed.body.statement);
     let mut runner = TestRunner::deterministic();
-    let mut draw = |strategy: &dyn Fn() -> BoxedStrategy<Vec<u8>>| {
-        strategy().new_tree(&mut runner).unwrap().current()
-    };
+    let mut draw =
+        |strategy: &dyn Fn() -> BoxedStrategy<Vec<u8>>| strategy().new_tree(&mut runner).unwrap().current();
     let mut counts = std::collections::BTreeMap::new();
     for round in 0..10_000 {
         let bytes = match round % 5 {

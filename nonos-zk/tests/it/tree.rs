@@ -1,5 +1,7 @@
 use nonos_identity::{EnvelopeError, NetworkId, SigningKey, Timestamp, Verified};
-use nonos_zk::{Enrolment, EnrolmentError, IdentityCommitment, IdentitySecret, IdentityTree, OperatorKey, TreeError};
+use nonos_zk::{
+    Enrolment, EnrolmentError, IdentityCommitment, IdentitySecret, IdentityTree, OperatorKey, TreeError,
+};
 
 fn operator(seed: u8) -> OperatorKey {
     IdentitySecret::from_seed(&[seed; 32]).operator_key()

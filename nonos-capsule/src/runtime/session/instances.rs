@@ -115,7 +115,7 @@ mod tests {
     use crate::mesh_port::NoMesh;
     use crate::policy::Policy;
     use crate::runtime::engine::End;
-    use crate::runtime::session::Command;
+    use crate::runtime::session::{Code, Command};
 
     /// A command and its library.
     #[derive(Clone, Default)]
@@ -163,7 +163,8 @@ mod tests {
         let invocation =
             Invocation::new(NodeId::from_bytes([1; 32]), [2; 32], Timestamp::from_secs(1), network);
         let instances: Instances = Arc::new([vec![1], Vec::new()]);
-        let command = Command::new(id, Policy::default(), "_start".to_owned()).with_instances(instances);
+        let command =
+            Command::new(id, Code::NONE, Policy::default(), "_start".to_owned()).with_instances(instances);
         Session::new(Arc::new(command), invocation, Box::new(NoMesh))
     }
 

@@ -11,7 +11,7 @@ use crate::fs::Image;
 use crate::host_call::{HostCall, HostCallSet};
 use crate::policy::Policy;
 use crate::runtime::engine::{End, Guest};
-use crate::runtime::session::{Command, Session};
+use crate::runtime::session::{Code, Command, Session};
 
 pub(super) const MEMORY_BYTES: usize = 65_536;
 /// Where lists of vectors, paths and buffers are, so that not every call is nonsense.
@@ -176,7 +176,7 @@ pub(super) fn session() -> Session {
         ..Invocation::new(caller, [2; 32], Timestamp::from_secs(1), NetworkId::from_name("fuzz"))
     };
     let capsule = CapsuleId::from_digest(WideDigest::of_bytes(b"fuzz"));
-    let command = Command::new(capsule, policy, "_start".to_owned());
+    let command = Command::new(capsule, Code::NONE, policy, "_start".to_owned());
     Session::new(Arc::new(command), invocation, Box::new(crate::mesh_port::NoMesh))
 }
 

@@ -91,7 +91,11 @@ mod tests {
     fn the_known_shapes_are_those_of_the_circuits() {
         for profile in Profile::ALL {
             let (sizes, digest) = built(profile);
-            assert_eq!((gate_sizes(profile), shape(profile).digest), (sizes, &*digest.to_string()), "{profile}");
+            assert_eq!(
+                (gate_sizes(profile), shape(profile).digest),
+                (sizes, &*digest.to_string()),
+                "{profile}"
+            );
         }
     }
 }

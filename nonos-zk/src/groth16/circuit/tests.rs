@@ -178,8 +178,7 @@ fn one_secret_is_member_and_makes_nullifier_and_link() {
 fn full_takes_the_scalar_of_the_enrolled_key_alone() {
     let (mut statement, mut witness) = honest();
     let victim = crate::IdentitySecret::from_seed(&[9; 32]);
-    let enrolled =
-        crate::OperatorKey { key: *victim.key(), secret: witness.secret.operator_key().secret };
+    let enrolled = crate::OperatorKey { key: *victim.key(), secret: witness.secret.operator_key().secret };
     let mut tree = crate::IdentityTree::new();
     let index = tree.insert(enrolled.commitment()).unwrap();
     (statement.id_root, witness.path) = (tree.root(), tree.path(index).unwrap());

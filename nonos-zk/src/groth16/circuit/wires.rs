@@ -54,9 +54,10 @@ impl Wires<'_> {
     /// Bits as little-endian numbers of so many each, without a constraint.
     pub(super) fn pack(&self, bits: &[Bit], each: usize) -> Result<Vec<FpVar<Fr>>, SynthesisError> {
         let number = |bits: &[Bit]| {
-            let value = bits.iter().rev().try_fold(Fr::from(0), |sum: Fr, bit| {
-                Some(sum + sum + Fr::from(bit.value()?))
-            });
+            let value = bits
+                .iter()
+                .rev()
+                .try_fold(Fr::from(0), |sum: Fr, bit| Some(sum + sum + Fr::from(bit.value()?)));
             let sum = || {
                 let mut power = Fr::from(1);
                 bits.iter().fold(lc!(), |sum: LinearCombination<Fr>, bit| {
