@@ -6,8 +6,9 @@ use nonos_capsule::Head;
 use nonos_identity::{Digest, NodeId, Timestamp, Verified, WideDigest};
 use nonos_ledger::PriceTable;
 use nonos_onion::RelayDescriptor;
-use nonos_zk::{IdentityTree, ReceiptBody};
+use nonos_zk::{IdentityRoot, IdentityTree, ReceiptBody};
 
+use crate::operators::TreeEntry;
 use crate::records::{Commission, Sealed};
 
 /// A peer as its beacon describes it.
@@ -61,6 +62,8 @@ pub(crate) struct Board {
     /// Commissions that this node ran itself.
     pub(crate) own_runs: BTreeSet<Digest>,
     pub(crate) peers: BTreeMap<NodeId, PeerEntry>,
+    /// Published trees of operators, by root.
+    pub(crate) trees: BTreeMap<IdentityRoot, TreeEntry>,
 }
 
 /// A table is full. Nobody's fault; the item may come again later.
@@ -86,6 +89,14 @@ impl Board {
         insert(&mut self.receipts, id, receipt)
     }
 
+    /// Keeps of two that publish one tree the one that holds longer.
+    pub(crate) fn put_tree(&mut self, root: IdentityRoot, tree: TreeEntry) -> Result<bool, Full> {
+        if self.trees.get(&root).is_some_and(|held| held.expiry < tree.expiry) {
+            self.trees.remove(&root);
+        }
+        insert(&mut self.trees, root, tree)
+    }
+
     pub(crate) fn put_early_verdict(&mut self, receipt: Digest, verifier: NodeId) {
         if self.early_verdicts.len() < Self::ENTRIES_MAX {
             let verifiers = self.early_verdicts.entry(receipt).or_default();
@@ -99,6 +110,7 @@ impl Board {
     pub(crate) fn prune(&mut self, now: Timestamp) {
         self.jobs.retain(|_, job| job.expiry > now);
         self.receipts.retain(|_, receipt| receipt.expiry > now);
+        self.trees.retain(|_, tree| tree.expiry > now);
         let (jobs, receipts) = (&self.jobs, &self.receipts);
         self.own_runs.retain(|run| jobs.contains_key(run));
         self.verdicts.retain(|receipt, _| receipts.contains_key(receipt));

@@ -13,7 +13,7 @@ use nonos_mesh::{BeaconBody, Capabilities, Check as _, Store as _};
 use nonos_onion::EpochKeys;
 use nonos_onion::link::{Incoming, OnionDriver, Payments, system_clock};
 use nonos_trust::TrustEngine;
-use nonos_zk::groth16::{Groth16Prover, Groth16Verifier, KeyCache};
+use nonos_zk::groth16::{Groth16Prover, Groth16Verifier, KeyCache, PoolConfig, VerifierPool};
 use nonos_zk::{Enrolment, IdentitySecret, Prover, Verifier};
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -29,6 +29,7 @@ use crate::event::EventLog;
 use crate::gate::{FACTS_MAX, Gate};
 use crate::keys::{self, Generations, KeyError, Rotatable};
 use crate::node::{Credentials, Node, Shared, TRUST_FILE};
+use crate::operators::parse_root;
 use crate::records::{Sealed, Signer};
 use crate::slots::Slots;
 use crate::store::ItemFile;
@@ -85,6 +86,9 @@ pub enum StartError {
     /// The onion layer does not start.
     #[error(transparent)]
     Onion(#[from] nonos_onion::ConfigError),
+    /// The system gives no threads to verify on.
+    #[error("cannot start the threads that verify proofs")]
+    Threads(#[source] std::io::Error),
     /// The mesh stopped while the node started.
     #[error("the mesh stopped while the node started")]
     Stopped,
@@ -169,8 +173,16 @@ impl NodeBuilder {
             None => groth16(&config, &data_dir)?,
         };
 
+        // Receipts come from many peers at once; what waits together is verified together.
+        let verifier =
+            VerifierPool::new(proofs.verifier, PoolConfig::default()).map_err(StartError::Threads)?;
+        let verifier: Arc<dyn Verifier> = Arc::new(verifier);
         let me = identity.node_id();
         config.auditor_keys().map_err(|error| StartError::Settings(error.to_string()))?;
+        if let Some(root) = config.operator_roots.iter().find(|root| parse_root(root).is_none()) {
+            let problem = format!("operator_roots: {root:?} is no root as `nonos operators` prints it");
+            return Err(StartError::Settings(problem));
+        }
         let generations = Generations::load(&data_dir)?;
         let credentials = Credentials::issue(&data_dir, &identity, generations, network, now)?;
         let prices = PriceTable {
@@ -186,7 +198,7 @@ impl NodeBuilder {
         let started = Instant::now();
         let gate = |facts, events| Gate {
             network,
-            verifier: proofs.verifier.clone(),
+            verifier: verifier.clone(),
             board: board.clone(),
             events,
             started,

@@ -4,6 +4,7 @@ mod capsule;
 mod demo;
 mod init;
 mod key;
+mod operators;
 mod run;
 mod status;
 
@@ -33,6 +34,8 @@ enum Command {
     Run(run::Run),
     /// Ask a running node how it is
     Status(status::Status),
+    /// List the trees of operators that nodes vouch for, or publish one
+    Operators(operators::Operators),
     /// Create, show, back up, rotate and revoke a node's keys, and open what was disclosed to it
     #[command(subcommand)]
     Key(Box<key::Key>),
@@ -86,6 +89,7 @@ impl Cli {
             Command::Init(command) => command.run(),
             Command::Run(command) => command.run(),
             Command::Status(command) => command.run(),
+            Command::Operators(command) => command.run(),
             Command::Key(command) => command.run(),
             Command::Capsule(command) => command.run(),
             Command::CompileWorker => Ok(nonos_capsule::compile_worker()),

@@ -81,6 +81,9 @@ pub struct Config {
     /// Which circuit it proves and verifies with; the same for all nodes of a mesh. `full` proves the
     /// payload's hash and the scalar of the identity key too, and takes some ten times as long.
     pub profile: Profile,
+    /// Roots of the trees of operators that this node works for and vouches for, as `nonos operators`
+    /// prints them. Without one, it goes by the tree that each commission names.
+    pub operator_roots: Vec<String>,
     /// Accepts the proving keys of the published seed. Whoever has that seed can forge proofs;
     /// there is no other key set until a ceremony has run.
     pub allow_insecure_dev_keys: bool,
@@ -106,6 +109,7 @@ impl Default for Config {
             sync_interval_secs: 10,
             beacon_min_ms: 2_000,
             profile: Profile::Full,
+            operator_roots: Vec::new(),
             allow_insecure_dev_keys: false,
             key_cache: None,
             auditors: Vec::new(),

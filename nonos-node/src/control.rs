@@ -43,6 +43,10 @@ pub enum Request {
     },
     /// Trust and ledger views.
     Books,
+    /// The published trees of operators.
+    Operators,
+    /// Publishes the tree of the operators that the node knows now.
+    PublishOperators,
     /// Stops the node.
     Stop,
 }
@@ -73,6 +77,11 @@ pub enum Response {
     },
     /// To [`Request::Books`].
     Books(Books),
+    /// To [`Request::Operators`], and to [`Request::PublishOperators`] with the one published.
+    Operators {
+        /// By ascending root.
+        trees: Vec<OperatorTreeView>,
+    },
     /// Done, nothing to tell.
     Done,
     /// The request failed.
@@ -105,6 +114,21 @@ pub struct Status {
     pub anonymity: String,
     /// State digests by collection, in hexadecimal.
     pub digests: BTreeMap<String, String>,
+}
+
+/// A published tree of operators.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorTreeView {
+    /// Its root, in hexadecimal.
+    pub root: String,
+    /// Who vouches for it.
+    pub publisher: NodeId,
+    /// Operators in it.
+    pub members: usize,
+    /// Whether the node's settings let it go by this tree.
+    pub accepted: bool,
+    /// Whom a proof of membership hides.
+    pub hides: String,
 }
 
 /// Trust and ledger views of one node.

@@ -6,6 +6,8 @@ use nonos_identity::Domain;
 pub const COMMISSION: Domain = Domain::new("nonos/node/commission/v1");
 /// A verifier's verdict on a receipt.
 pub const VERDICT: Domain = Domain::new("nonos/node/verdict/v1");
+/// A tree of operators that somebody vouches for.
+pub const OPERATORS: Domain = Domain::new("nonos/node/operators/v1");
 /// A pseudonym's promise to pay.
 pub const VOUCHER: Domain = Domain::new("nonos/node/voucher/v1");
 /// The id of a signed record.
@@ -29,5 +31,7 @@ pub const OUTPUT: Domain = Domain::new("nonos/node/output/v1");
 pub const BOUNTY: Domain = Domain::new("nonos/node/bounty/v1");
 
 /// Every domain above, for the workspace-wide uniqueness test.
-pub const ALL: &[Domain] =
-    &[COMMISSION, VERDICT, VOUCHER, RECORD_ID, SEED, OPERATOR, SUBNET, PURPOSE, INPUT, OUTPUT, BOUNTY];
+pub const ALL: &[Domain] = &[
+    COMMISSION, VERDICT, OPERATORS, VOUCHER, RECORD_ID, SEED, OPERATOR, SUBNET, PURPOSE, INPUT, OUTPUT,
+    BOUNTY,
+];

@@ -39,6 +39,15 @@ pub enum Event {
         /// Who asks and pays.
         publisher: NodeId,
     },
+    /// A tree of operators that somebody vouches for was accepted.
+    OperatorsSeen {
+        /// Its root, in hexadecimal.
+        root: String,
+        /// Operators in it.
+        members: usize,
+        /// Who vouches for it.
+        publisher: NodeId,
+    },
     /// A circuit stands.
     CircuitBuilt(Circuit),
     /// A circuit was lost and another one stands in its place.

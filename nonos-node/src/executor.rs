@@ -105,6 +105,7 @@ async fn worthwhile(shared: &Shared, job: &JobEntry) -> bool {
     let lies = shared.config.tamper.is_some();
     let reasons = [
         ("not_an_operator", lies || job.operators.contains(&shared.me)),
+        ("operators", lies || shared.accepts_operators(&job.commission.operators)),
         ("limits", crate::gate::within(&limits(&policy), &job.commission.limits)),
         ("price", job.prices.execution_nano >= shared.prices.execution_nano),
         ("payer", shared.trust().state(&job.publisher, clock::now()) < nonos_trust::State::Suspended),

@@ -5,7 +5,7 @@ use nonos_identity::wire;
 use nonos_identity::{Envelope, Timestamp};
 use nonos_mesh::{Item, ItemKind};
 
-use crate::gate::{JOB_ITEM, VERDICT_ITEM};
+use crate::gate::{JOB_ITEM, OPERATORS_ITEM, VERDICT_ITEM};
 use crate::records::{Fulfilment, Job};
 
 /// The expiry an item carries. It was checked when the item was taken in; `None` if it has none.
@@ -17,7 +17,7 @@ pub(crate) fn of(item: &Item) -> Option<Timestamp> {
             Some(envelope(&fulfilment.commission.0)?.min(envelope(&fulfilment.receipt.0)?))
         }
         ItemKind::Manifest => head(bytes),
-        ItemKind::Attestation | VERDICT_ITEM => envelope(bytes),
+        ItemKind::Attestation | VERDICT_ITEM | OPERATORS_ITEM => envelope(bytes),
         JOB_ITEM => envelope(&wire::from_bytes::<Job>(bytes).ok()?.commission.0),
         _ => None,
     }

@@ -1,6 +1,5 @@
 //! The check before anything is stored or forwarded.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -13,14 +12,15 @@ use nonos_identity::{
 use nonos_ledger::{PriceError, PriceTable};
 use nonos_mesh::{Check, ItemKind, Verdict as Judgement};
 use nonos_trust::{Attestation, AttestationError, SignedAttestation};
-use nonos_zk::{AcceptedRoots, Enrolment, EnrolmentError, IdentityTree, Receipt, ReceiptError, Verifier};
+use nonos_zk::{AcceptedRoots, EnrolmentError, Receipt, ReceiptError, Verifier};
 use tokio::sync::mpsc;
 
 use crate::board::{Board, Full, JobEntry, ReceiptEntry};
 use crate::event::{Event, EventLog};
 use crate::executor;
+use crate::operators::{self, OperatorsError};
 use crate::publisher::ATTESTATION_LIFETIME;
-use crate::records::{self, Attested, Commission, Fulfilment, Job, RecordError, Sealed, Verdict};
+use crate::records::{self, Attested, Commission, Fulfilment, Job, RecordError, Verdict};
 
 /// Item kind of a [`Job`].
 pub(crate) const JOB_ITEM: ItemKind = ItemKind::App(1);
@@ -28,6 +28,9 @@ pub(crate) const JOB_ITEM: ItemKind = ItemKind::App(1);
 pub(crate) const FACTS_MAX: usize = 4096;
 /// Item kind of a [`Verdict`].
 pub(crate) const VERDICT_ITEM: ItemKind = ItemKind::App(2);
+
+/// Item kind of an [`OperatorTree`](crate::records::OperatorTree).
+pub(crate) const OPERATORS_ITEM: ItemKind = ItemKind::App(3);
 
 /// Something that passed its check and that a role may want to act on.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ pub(crate) enum Fact {
 }
 
 /// Why an item went no further.
-enum Refusal {
+pub(crate) enum Refusal {
     /// A fault that every honest node sees; names the check.
     Fault(&'static str),
     /// Expired or too early: nobody's fault.
@@ -74,6 +77,7 @@ impl Check for Gate {
             ItemKind::Attestation => self.attestation(bytes, now),
             JOB_ITEM => self.job(bytes, now),
             VERDICT_ITEM => self.verdict(bytes, now),
+            OPERATORS_ITEM => self.operators(bytes, now),
             _ => return Judgement::Ignore,
         };
         match outcome {
@@ -109,21 +113,17 @@ impl Gate {
         if self.board().jobs.contains_key(&id) {
             return Err(Refusal::Known);
         }
-        if job.operators.len() > Job::OPERATORS_MAX || commission.input_bytes > Commission::INPUT_BYTES_MAX {
+        if commission.input_bytes > Commission::INPUT_BYTES_MAX {
             return Err(Refusal::Fault("job_limits"));
         }
-        // One commission has one job: the same operators in another order, or prices that somebody
-        // else signed, would make copies without end.
-        let ordered = job.operators.iter().zip(job.operators.iter().skip(1)).all(|(a, b)| a.0 < b.0);
-        if !ordered {
-            return Err(Refusal::Fault("operators"));
-        }
+        // One commission has one job: the same operators in another order, which their list refuses, or
+        // prices that somebody else signed, would make copies without end.
         let prices = signed_by(Envelope::parse(&job.price_table.0)?, signer)?;
         let prices = PriceTable::open(prices, &self.network, now)?;
         if prices.id() != commission.price_table {
             return Err(Refusal::Fault("price_table"));
         }
-        let (tree, operators) = self.tree(&job.operators, now)?;
+        let (tree, operators) = operators::tree(&job.operators, &self.network, now)?;
         if tree.root() != commission.operators {
             return Err(Refusal::Fault("operators"));
         }
@@ -132,6 +132,7 @@ impl Gate {
         let sealed = job.commission;
         let prices = prices.into_inner();
         let clock = epoch.start();
+        let operators = operators.into_iter().collect();
         let entry = JobEntry { publisher, commission, sealed, prices, clock, expiry, tree, operators };
         if self.board().put_job(id, entry)? {
             self.tell(event);
@@ -140,17 +141,17 @@ impl Gate {
         Ok(())
     }
 
-    fn tree(
-        &self,
-        operators: &[Sealed],
-        now: Timestamp,
-    ) -> Result<(IdentityTree, BTreeSet<NodeId>), Refusal> {
-        let mut enrolments = Vec::with_capacity(operators.len());
-        for sealed in operators {
-            enrolments.push(Enrolment::check(&sealed.0, &self.network, now)?);
+    fn operators(&self, bytes: &[u8], now: Timestamp) -> Result<(), Refusal> {
+        let (root, entry) = operators::check(bytes, &self.network, now)?;
+        let event = Event::OperatorsSeen {
+            root: root.to_string(),
+            members: entry.members,
+            publisher: entry.publisher,
+        };
+        if self.board().put_tree(root, entry)? {
+            self.tell(event);
         }
-        let tree = IdentityTree::from_enrolments(&enrolments).map_err(|_| Refusal::Fault("operators"))?;
-        Ok((tree, enrolments.iter().map(|enrolment| enrolment.node).collect()))
+        Ok(())
     }
 
     /// The gates of the proof and what binds them to a commission. It needs no other record, so
@@ -304,10 +305,10 @@ impl From<PriceError> for Refusal {
     }
 }
 
-impl From<EnrolmentError> for Refusal {
-    fn from(error: EnrolmentError) -> Self {
+impl From<OperatorsError> for Refusal {
+    fn from(error: OperatorsError) -> Self {
         match error {
-            EnrolmentError::Envelope(error) => error.into(),
+            OperatorsError::Enrolment(EnrolmentError::Envelope(error)) => error.into(),
             _ => Self::Fault("operators"),
         }
     }
@@ -317,6 +318,7 @@ impl From<ReceiptError> for Refusal {
     fn from(error: ReceiptError) -> Self {
         match error {
             ReceiptError::Expired(_) | ReceiptError::Future(_) => Self::Clock,
+            ReceiptError::Proof(nonos_zk::VerifyError::Busy) => Self::Full,
             // Membership in a tree that the payer did not name.
             ReceiptError::UnknownRoot => Self::Fault("identity"),
             error => Self::Fault(error.check_name()),

@@ -20,6 +20,7 @@ mod gate;
 pub mod init;
 pub mod keys;
 mod node;
+mod operators;
 pub mod pack;
 mod publisher;
 pub mod records;
@@ -32,9 +33,12 @@ mod tasks;
 
 pub use crate::builder::{NodeBuilder, StartError};
 pub use crate::config::{Config, ConfigError, Prices, Roles, Tamper};
-pub use crate::control::{Books, LINE_BYTES_MAX, PeerTrust, Request, Response, SOCKET, Status};
+pub use crate::control::{
+    Books, LINE_BYTES_MAX, OperatorTreeView, PeerTrust, Request, Response, SOCKET, Status,
+};
 pub use crate::control_socket::{Client, ClientError};
 pub use crate::event::{Circuit, Entry, Event, EventLog};
 pub use crate::init::InitError;
 pub use crate::node::Node;
+pub use crate::operators::OperatorsError;
 pub use crate::store::ItemFile;

@@ -11,7 +11,6 @@ use nonos_identity::{Digest, Epoch, NodeId, Timestamp, Verified, WideDigest};
 use nonos_ledger::{Code, Op};
 use nonos_mesh::ItemKind;
 use nonos_trust::Evidence;
-use nonos_zk::{Enrolment, IdentityTree};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::board::ReceiptEntry;
@@ -23,6 +22,7 @@ use crate::fees::Posting;
 use crate::files;
 use crate::gate::JOB_ITEM;
 use crate::node::Shared;
+use crate::operators::{self, OperatorsError};
 use crate::records::{Claim, ClaimAnswer, Commission, Job, Sealed, public_run};
 use crate::submit::{answer_with, read_record};
 use crate::tasks::blocking;
@@ -62,7 +62,7 @@ pub(crate) enum PublishError {
     Store(#[from] nonos_capsule::StoreError),
     /// The operators' tree cannot be built.
     #[error("the operators' tree cannot be built: {0}")]
-    Tree(#[from] nonos_zk::TreeError),
+    Operators(#[from] OperatorsError),
     /// A record is too long.
     #[error(transparent)]
     Record(#[from] wire::DecodeError),
@@ -97,15 +97,14 @@ pub(crate) async fn publish(
 
     let prices =
         shared.prices.seal(&shared.credentials().signer.key, &shared.network, now, PRICE_LIFETIME)?;
-    let mut operators = shared.operators(now);
-    operators.sort_by(|a, b| a.0.cmp(&b.0));
-    operators.dedup();
+    let operators = shared.operator_list(now);
+    let (tree, _) = operators::tree(&operators, &shared.network, now)?;
     let commission = Commission {
         capsule: *capsule.id().as_digest(),
         nonce: clock::random(),
         input,
         input_bytes,
-        operators: tree(shared, &operators, now)?.root(),
+        operators: tree.root(),
         limits: executor::limits(capsule.policy()),
         price_table: shared.prices.id(),
         payload_commit: executor::payload_commit(&capsule.manifest().payload.digest),
@@ -143,12 +142,6 @@ async fn keep_input(shared: &Shared, input: Vec<u8>) -> Result<WideDigest, Publi
     let written = blocking(move || files::replace(&name, &input)).await.ok_or(PublishError::Stopping)?;
     written.map_err(failed)?;
     Ok(digest)
-}
-
-fn tree(shared: &Shared, operators: &[Sealed], now: Timestamp) -> Result<IdentityTree, PublishError> {
-    let check = |sealed: &Sealed| Enrolment::check(&sealed.0, &shared.network, now).ok();
-    let enrolments: Vec<_> = operators.iter().filter_map(check).collect();
-    Ok(IdentityTree::from_enrolments(&enrolments)?)
 }
 
 /// Answers one claim.

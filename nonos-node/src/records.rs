@@ -93,6 +93,28 @@ impl Wire for Job {
     const MAX_BYTES: usize = 60 * 1024;
 }
 
+/// A tree of operators that its signer vouches for. Anybody may publish one; a verifier names in its
+/// settings the roots it goes by.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct OperatorTree {
+    /// Root of the tree that the enrolments make.
+    #[n(0)]
+    pub root: IdentityRoot,
+    /// The enrolments, sorted by their bytes; at most [`Job::OPERATORS_MAX`].
+    #[n(1)]
+    pub enrolments: Vec<Sealed>,
+}
+
+impl Wire for OperatorTree {
+    const MAX_BYTES: usize = 56 * 1024;
+}
+
+impl Record for OperatorTree {
+    const KIND: u16 = 0x4a03;
+    const DOMAIN: Domain = domains::OPERATORS;
+    const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+}
+
 /// A receipt with the commission it fulfils: the item that is gossiped.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Fulfilment {

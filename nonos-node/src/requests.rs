@@ -52,6 +52,10 @@ impl Node {
                     None => Err("the node is stopping".into()),
                 }
             }
+            Request::Operators => Ok(Response::Operators { trees: self.shared.operator_trees() }),
+            Request::PublishOperators => {
+                self.shared.publish_operators().await.map(|tree| Response::Operators { trees: vec![tree] })
+            }
             Request::Stop => {
                 self.shared.stopping.send_replace(true);
                 Ok(Response::Done)

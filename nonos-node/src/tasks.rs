@@ -16,7 +16,7 @@ use crate::board::PeerEntry;
 use crate::circuits::{Descriptors, port};
 use crate::clock;
 use crate::event::Event;
-use crate::gate::{Fact, JOB_ITEM, VERDICT_ITEM};
+use crate::gate::{Fact, JOB_ITEM, OPERATORS_ITEM, VERDICT_ITEM};
 use crate::node::Shared;
 use crate::records::{self, Sealed, Verdict, Voucher};
 use crate::{executor, expiry, publisher, seeder, submit};
@@ -68,6 +68,7 @@ fn item_name(kind: ItemKind) -> &'static str {
         ItemKind::Revocation => "revocation",
         JOB_ITEM => "job",
         VERDICT_ITEM => "verdict",
+        OPERATORS_ITEM => "operators",
         _ => "item",
     }
 }
@@ -162,10 +163,14 @@ pub(crate) async fn facts(shared: Arc<Shared>, mut facts: mpsc::Receiver<Fact>) 
 async fn vouch(shared: &Shared, receipt: nonos_identity::Digest) {
     let commission = {
         let board = shared.board();
-        let entry = board.receipts.get(&receipt).map(|entry| entry.commission);
-        // Nobody vouches for a run of its own.
-        entry.filter(|commission| !board.own_runs.contains(commission))
+        let entry = board.receipts.get(&receipt);
+        let known = entry.map(|entry| (entry.commission, entry.body.statement.id_root));
+        // Nobody vouches for a run of its own, or for operators that its settings do not name.
+        known.filter(|(commission, root)| {
+            !board.own_runs.contains(commission) && shared.accepts_operators(root)
+        })
     };
+    let commission = commission.map(|(commission, _)| commission);
     let Some(commission) = commission else { return };
     let verdict = Verdict { receipt, commission };
     let Ok(sealed) = shared.credentials().signer.seal(&verdict, 0, clock::now()) else { return };

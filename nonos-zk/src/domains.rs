@@ -18,10 +18,21 @@ pub const KEY_SET: Domain = Domain::new("nonos/zk/key-set/v1");
 pub const DEV_SETUP: Domain = Domain::new("nonos/zk/dev-setup/v1");
 /// Derivation of the prover's blinding factors.
 pub const BLINDING: Domain = Domain::new("nonos/zk/blinding/v1");
-
+/// Sealing of a receipt to its verifiers.
+pub const SEALED_RECEIPT: Domain = Domain::new("nonos/zk/sealed-receipt/v1");
 /// Powers of a batch of proofs.
 pub const BATCH: Domain = Domain::new("nonos/zk/batch/v1");
 
 /// Every domain above, for the workspace-wide uniqueness test.
-pub const ALL: &[Domain] =
-    &[ENROLMENT, RECEIPT, CONTEXT, CIRCUIT, VERIFYING_KEY, KEY_SET, DEV_SETUP, BLINDING, BATCH];
+pub const ALL: &[Domain] = &[
+    ENROLMENT,
+    RECEIPT,
+    CONTEXT,
+    CIRCUIT,
+    VERIFYING_KEY,
+    KEY_SET,
+    DEV_SETUP,
+    BLINDING,
+    SEALED_RECEIPT,
+    BATCH,
+];

@@ -14,6 +14,7 @@ mod proof;
 mod prover;
 mod receipt;
 mod roots;
+mod sealed_receipt;
 mod statement;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -32,6 +33,7 @@ pub use crate::proof::{Profile, Proof, ProofTooLong, UnknownProfile, VerifyingKe
 pub use crate::prover::{ProveError, Prover, Verifier, VerifyError};
 pub use crate::receipt::{Receipt, ReceiptBody, ReceiptError, SignReceiptError, UnverifiedReceipt};
 pub use crate::roots::AcceptedRoots;
+pub use crate::sealed_receipt::{OpenReceiptError, SealReceiptError, SealedReceipt};
 pub use crate::statement::{Statement, Witness};
 pub use crate::trace::{ExecCommit, PolicyCommit, PolicyLimits, Trace};
 pub use crate::tree::{IdentityTree, TREE_DEPTH, TreeError, TreePath};

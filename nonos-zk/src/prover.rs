@@ -62,7 +62,7 @@ pub enum ProveError {
     Engine(String),
 }
 
-/// Why a proof does not count. Always its sender's fault.
+/// Why a proof does not count. Its sender's fault, but for [`Self::Busy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
@@ -75,4 +75,7 @@ pub enum VerifyError {
     /// Well formed, but it does not convince for this statement and key.
     #[error("proof does not verify")]
     Refused,
+    /// Too many proofs wait already: nobody's fault, and no verdict. Ask again later.
+    #[error("too many proofs wait to be verified")]
+    Busy,
 }

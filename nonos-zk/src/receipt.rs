@@ -119,7 +119,7 @@ pub enum ReceiptError {
     /// An identity root that is not accepted for its epoch.
     #[error("identity root is not accepted")]
     UnknownRoot,
-    /// The proof does not verify.
+    /// The proof does not verify, or there is no time to verify it ([`VerifyError::Busy`]).
     #[error(transparent)]
     Proof(#[from] VerifyError),
 }
@@ -221,6 +221,12 @@ impl Receipt {
 }
 
 impl UnverifiedReceipt {
+    /// What it says, for whoever has to route it before it is checked.
+    #[must_use]
+    pub const fn body(&self) -> &ReceiptBody {
+        &self.body
+    }
+
     /// Checks network, signer, signature, times, verifying key, identity root and proof, the
     /// cheap before the costly.
     ///

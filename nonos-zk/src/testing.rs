@@ -3,13 +3,16 @@
 #![expect(clippy::missing_panics_doc, reason = "a kit for tests reports by panicking")]
 
 use nonos_identity::wire::{self, Wire};
-use nonos_identity::{Digest, Domain, Epoch, NetworkId, NodeId, SigningKey, Timestamp, WideDigest};
+use nonos_identity::{
+    Digest, Domain, Epoch, NetworkId, NodeId, SigningKey, StaticSecret, Timestamp, WideDigest,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::{
     Enrolment, Gate, IdentitySecret, IdentityTree, PolicyLimits, Profile, Proof, ProveError, Prover, Receipt,
-    ReceiptBody, SLOTS_PER_EPOCH, Statement, Trace, Verifier, VerifyingKeyId, Witness, groth16,
+    ReceiptBody, SLOTS_PER_EPOCH, SealedReceipt, Statement, Trace, Verifier, VerifyingKeyId, Witness,
+    groth16,
 };
 
 const DOMAIN: Domain = Domain::new("nonos/zk/testing/v1");
@@ -155,6 +158,13 @@ pub fn fuzz_proof(bytes: &[u8]) {
 pub fn fuzz_receipt(bytes: &[u8]) {
     fuzz_wire::<ReceiptBody>(bytes);
     let _ = Receipt::parse(bytes);
+}
+
+/// Decodes a sealed receipt from any bytes and tries a key on it.
+pub fn fuzz_sealed_receipt(bytes: &[u8]) {
+    fuzz_wire::<SealedReceipt>(bytes);
+    let sealed: Result<SealedReceipt, _> = wire::from_bytes(bytes);
+    let _ = sealed.map(|sealed| sealed.open(&StaticSecret::from_bytes(&[1; 32])).map(drop));
 }
 
 /// Decodes an enrolment from any bytes.

@@ -8,9 +8,11 @@
 mod foreign;
 mod gadgets;
 mod keys;
+mod pool;
 mod properties;
 mod prover;
 mod receipts;
+mod sealed;
 mod tree;
 mod vectors;
 
