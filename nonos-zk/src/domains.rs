@@ -21,7 +21,23 @@ pub const BLINDING: Domain = Domain::new("nonos/zk/blinding/v1");
 
 /// Powers of a batch of proofs.
 pub const BATCH: Domain = Domain::new("nonos/zk/batch/v1");
+/// Everything that a STARK is about, at the start of its transcript.
+pub const STARK_TRANSCRIPT: Domain = Domain::new("nonos/zk/stark-transcript/v1");
+/// Derivation of the masks and salts of a hiding STARK.
+pub const STARK_BLINDING: Domain = Domain::new("nonos/zk/stark-blinding/v1");
 
 /// Every domain above, for the workspace-wide uniqueness test.
 pub const ALL: &[Domain] =
-    &[ENROLMENT, RECEIPT, CONTEXT, CIRCUIT, VERIFYING_KEY, KEY_SET, DEV_SETUP, BLINDING, BATCH];
+    &[
+    ENROLMENT,
+    RECEIPT,
+    CONTEXT,
+    CIRCUIT,
+    VERIFYING_KEY,
+    KEY_SET,
+    DEV_SETUP,
+    BLINDING,
+    BATCH,
+    STARK_TRANSCRIPT,
+    STARK_BLINDING,
+];

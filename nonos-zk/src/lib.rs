@@ -14,6 +14,8 @@ mod proof;
 mod prover;
 mod receipt;
 mod roots;
+#[cfg(feature = "stark")]
+pub mod stark;
 mod statement;
 #[cfg(feature = "testing")]
 pub mod testing;
