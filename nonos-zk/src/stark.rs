@@ -25,6 +25,7 @@
 mod air;
 mod config;
 mod field;
+mod leaf;
 mod trace;
 
 use core::ops::Range;
@@ -33,6 +34,7 @@ use nonos_identity::{Digest, WideDigest};
 
 use self::air::{End, Hash, SpongeAir};
 pub use self::config::SECURITY_BITS;
+pub use self::leaf::{FieldLayout, FieldPredicate, FieldProof, FieldStatement, prove_field, verify_field};
 use self::trace::{Absorbed, State};
 use crate::domains;
 
@@ -107,7 +109,13 @@ pub enum StarkError {
         /// The mode.
         mode: Mode,
     },
-    /// A proof longer than [`PreimageProof::MAX_BYTES`]; its sender's fault.
+    /// A statement about a field beyond the limits of this module; the caller's fault.
+    #[error("no statement that can be proven: {0}")]
+    Statement(&'static str),
+    /// Salt and value do not satisfy the statement; the caller's fault.
+    #[error("salt and value do not satisfy the statement")]
+    Unsatisfied,
+    /// A proof longer than its type allows; its sender's fault.
     #[error("proof of {len} bytes exceeds the limit of {limit}")]
     ProofTooLong {
         /// Bytes offered.
@@ -251,7 +259,7 @@ pub fn verify_preimage(digest: &WideDigest, len: u64, proof: &PreimageProof) -> 
         let air = statement.air(index);
         let end = match air.end {
             End::Open => take_state(&mut rest)?,
-            End::Message { .. } => digest_state(digest),
+            End::Message { .. } => trace::digest_state(digest.as_bytes()),
         };
         let proof = take_proof(&mut rest)?;
         let blocks = statement.blocks(index).len();
@@ -293,15 +301,6 @@ fn take_proof<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], StarkError> {
     let (proof, more) = len.and_then(|len| rest.split_at_checked(len)).ok_or(StarkError::Malformed)?;
     *rest = more;
     Ok(proof)
-}
-
-/// A state that begins with the digest; the rest is not looked at.
-fn digest_state(digest: &WideDigest) -> State {
-    let mut state = [0; 25];
-    for (lane, bytes) in state.iter_mut().zip(digest.as_bytes().as_chunks().0) {
-        *lane = u64::from_le_bytes(*bytes);
-    }
-    state
 }
 
 /// Blocks of a message with its padding.

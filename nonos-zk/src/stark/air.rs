@@ -253,3 +253,204 @@ impl<AB: AirBuilder> Air<AB> for SpongeAir {
         self.eval_last_block(builder);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use p3_air::check_all_constraints;
+    use p3_air::symbolic::{AirLayout, get_max_constraint_degree};
+    use p3_field::PrimeField32;
+    use p3_keccak::KeccakF;
+    use p3_matrix::dense::RowMajorMatrix;
+    use p3_symmetric::Permutation;
+
+    use super::super::config::Val;
+    use super::super::trace::{self, Absorbed};
+    use super::*;
+
+    fn message(len: usize) -> Vec<u8> {
+        (0..len).map(|at| (at * 7 + 3) as u8).collect()
+    }
+
+    struct Case {
+        air: SpongeAir,
+        rows: RowMajorMatrix<Val>,
+        publics: Vec<Val>,
+    }
+
+    impl Case {
+        fn new(hash: Hash, end: End, blocks: &[u8]) -> Self {
+            let air = SpongeAir { hash, end };
+            let absorbed = Absorbed::new(hash, [0; 25], blocks);
+            Self { air, rows: absorbed.rows(&air, 32, 0), publics: absorbed.publics(&air) }
+        }
+
+        fn whole(hash: Hash, message: &[u8]) -> Self {
+            Self::new(hash, End::Message { tail: message.len() % hash.rate() }, &trace::pad(hash, message))
+        }
+
+        fn holds(&self) -> bool {
+            check_all_constraints(&self.air, &self.rows, &self.publics, Some(1)).is_ok()
+        }
+
+        fn cell(&mut self, row: usize, column: usize) -> &mut Val {
+            &mut self.rows.values[row * SPONGE_COLS + column]
+        }
+
+        /// Adds one to a cell, which must break a constraint.
+        fn breaks(&mut self, row: usize, column: usize) {
+            *self.cell(row, column) += Val::ONE;
+            assert!(!self.holds(), "row {row}, column {column}");
+            *self.cell(row, column) -= Val::ONE;
+        }
+    }
+
+    #[test]
+    fn honest_traces_hold() {
+        for hash in [Hash::Sha3_256, Hash::Sha3_512] {
+            for len in [0, 1, 2, 69, 70, 71, 72, 73, 134, 135, 136, 137, 143, 144] {
+                assert!(Case::whole(hash, &message(len)).holds(), "{hash:?} of {len} bytes");
+            }
+            assert!(Case::new(hash, End::Open, &message(hash.rate() * 3)).holds());
+        }
+    }
+
+    #[test]
+    fn every_padding_position_holds_and_is_the_only_one() {
+        for tail in 0..72 {
+            let mut case = Case::whole(Hash::Sha3_512, &message(72 + tail));
+            assert!(case.holds(), "{tail}");
+            for wrong in [(tail + 1) % 72, (tail + 71) % 72, (tail + 36) % 72] {
+                case.air.end = End::Message { tail: wrong };
+                assert!(!case.holds(), "{tail} as {wrong}");
+            }
+        }
+    }
+
+    /// A digest of bytes whose last block is padded in another way, for every bit of the padding.
+    #[test]
+    fn wrong_padding_breaks() {
+        for len in [0, 1, 66, 71, 72, 73, 140, 143] {
+            let padded = trace::pad(Hash::Sha3_512, &message(len));
+            for bit in len * 8..padded.len() * 8 {
+                let mut wrong = padded.clone();
+                wrong[bit / 8] ^= 1 << (bit % 8);
+                let case = Case::new(Hash::Sha3_512, End::Message { tail: len % 72 }, &wrong);
+                assert!(!case.holds(), "{len} bytes, bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_publics_break() {
+        let mut case = Case::whole(Hash::Sha3_512, &message(150));
+        for at in 36..case.publics.len() {
+            case.publics[at] += Val::ONE;
+            assert!(!case.holds(), "public value {at}");
+            case.publics[at] -= Val::ONE;
+        }
+        // The rate of the first state is only looked at where the first block is the last.
+        let mut case = Case::whole(Hash::Sha3_512, &message(2));
+        for at in 1..case.publics.len() {
+            case.publics[at] += Val::ONE;
+            assert!(!case.holds(), "public value {at}");
+            case.publics[at] -= Val::ONE;
+        }
+        assert!(case.holds());
+    }
+
+    /// `export` is left out: nothing reads it, so on the last row of a permutation it is free.
+    #[test]
+    fn every_family_of_columns_is_constrained() {
+        let mut case = Case::whole(Hash::Sha3_512, &message(100));
+        assert!(case.holds());
+        let (second, end) = (24, 47);
+        let columns: Vec<usize> = (0..NUM_KECCAK_COLS).collect();
+        let row: &KeccakCols<usize> = columns[..].borrow();
+        for column in [
+            row.step_flags[1],
+            row.step_flags[23],
+            row.preimage[0][0][0],
+            row.preimage[4][4][3],
+            row.a[2][2][2],
+            row.c[1][7],
+            row.c_prime[3][60],
+            row.a_prime[2][4][33],
+            row.a_prime_prime[3][3][1],
+            row.a_prime_prime_0_0_bits[5],
+            row.a_prime_prime_prime_0_0_limbs[2],
+            ACTIVE,
+            LAST,
+            BLOCK,
+        ] {
+            for at in [0, 5, 23, second, 30, end] {
+                case.breaks(at, column);
+            }
+        }
+        for column in OUT_BITS..=FLIP {
+            case.breaks(second, column);
+        }
+        for column in [ACTIVE, LAST] {
+            case.breaks(end + 1, column);
+            case.breaks(63, column);
+        }
+    }
+
+    /// A flag moved as a whole, with all cells that depend on it in its own permutation.
+    #[test]
+    fn the_message_ends_where_the_public_number_says() {
+        let mut longer = Case::whole(Hash::Sha3_512, &message(100));
+        // Three blocks where two are public, and one.
+        for row in 48..64 {
+            *longer.cell(row, ACTIVE) = Val::ONE;
+        }
+        assert!(!longer.holds());
+        let mut shorter = Case::whole(Hash::Sha3_512, &message(100));
+        for row in 24..48 {
+            *shorter.cell(row, ACTIVE) = Val::ZERO;
+            *shorter.cell(row, LAST) = Val::ZERO;
+        }
+        assert!(!shorter.holds());
+        for row in 0..24 {
+            *shorter.cell(row, LAST) = Val::ONE;
+        }
+        assert!(!shorter.holds());
+        let mut never = Case::whole(Hash::Sha3_512, &message(100));
+        for row in 0..64 {
+            *never.cell(row, LAST) = Val::ZERO;
+            *never.cell(row, ACTIVE) = Val::ONE;
+        }
+        assert!(!never.holds());
+    }
+
+    /// A block absorbed into a state that is not the one before it.
+    #[test]
+    fn the_capacity_goes_on() {
+        let hash = Hash::Sha3_512;
+        let blocks = trace::pad(hash, &message(100));
+        let honest = Absorbed::new(hash, [0; 25], &blocks);
+        let air = SpongeAir { hash, end: End::Message { tail: 28 } };
+        for (block, lane) in [(0, 9), (0, 24), (1, 9), (1, 24)] {
+            let mut forged = honest.clone();
+            forged.inputs[block][lane] ^= 1;
+            if block == 0 {
+                let state = KeccakF.permute(forged.inputs[0]);
+                forged.inputs[1] = Absorbed::new(hash, state, &blocks[72..]).inputs[0];
+            }
+            forged.end = KeccakF.permute(forged.inputs[1]);
+            let case = Case { air, rows: forged.rows(&air, 32, 0), publics: forged.publics(&air) };
+            assert!(!case.holds(), "block {block}, lane {lane}");
+        }
+        let case = Case { air, rows: honest.rows(&air, 32, 0), publics: honest.publics(&air) };
+        assert!(case.holds());
+    }
+
+    #[test]
+    fn the_degree_is_what_the_hint_says() {
+        for end in [End::Open, End::Message { tail: 0 }, End::Message { tail: 71 }] {
+            let air = SpongeAir { hash: Hash::Sha3_512, end };
+            let layout = AirLayout::from_air::<Val>(&air);
+            assert_eq!(get_max_constraint_degree::<Val, _>(&air, layout, 1 << 16), MAX_DEGREE);
+        }
+        assert!(Val::ORDER_U32 > 1 << LIMB_BITS);
+    }
+}

@@ -21,8 +21,25 @@ use rand_chacha::rand_core::SeedableRng;
 use super::StarkError;
 use crate::domains;
 
-/// Bits of security.
-pub const SECURITY_BITS: usize = 100;
+/// Bits of security against forging one trace: each round of the proof errs with probability 2^-100
+/// at most, in the regime that is proven for Reed-Solomon codes, up to the Johnson bound. The
+/// conjecture up to capacity, by which proofs of half the size are sold as 128 bits, is refuted
+/// (eprint 2025/2046), and nothing here leans on it.
+///
+/// At the largest trace (2^17 rows with its masks, some 5 500 batched functions, rate 1/4):
+///
+/// | round | bits | by |
+/// |---|---|---|
+/// | 90 queries, 16 bits of work | 100.7 | distance 1 - (1 + 1/(2m)) sqrt(rate), m = 12 |
+/// | batching of the columns | 102 | eprint 2025/2055, theorem 4.2, over a field of 154.9 bits |
+/// | constraints, out-of-domain point | 130 | number and degree of the constraints times the list size |
+/// | collision of two rows or nodes | 128 | Keccak with a capacity of 512 bits |
+///
+/// By the older bound of eprint 2020/654 it is about 85 bits, by unique decoding alone 77; by the newer
+/// one that `p3-security` calculates with (eprint 2026/2056) 101. A proof of n segments is forged by forging one
+/// of them: at most 4.5 bits less. Against a quantum computer halve the work. Fiat-Shamir in the random
+/// oracle model is assumed as ever; Plonky3 has had no review as a zero-knowledge system.
+pub const SECURITY_BITS: u32 = 100;
 
 /// The field of the trace, 31 bits.
 pub(super) type Val = KoalaBear;
@@ -51,13 +68,27 @@ type HidingPcs =
 pub(super) type Plain = StarkConfig<PlainPcs, Challenge, Challenger>;
 pub(super) type Hiding = StarkConfig<HidingPcs, Challenge, Challenger>;
 
+/// The rate of the code is 1/4: the quotient of a hiding proof needs that, and a plain one is half as
+/// long as at rate 1/2.
 pub(super) const LOG_BLOWUP: usize = 2;
-pub(super) const QUERIES: usize = 100;
-pub(super) const QUERY_POW_BITS: usize = 16;
-pub(super) const LOG_ARITY: usize = 3;
+
+/// Rows that the verifier looks at: what the length of a proof is made of.
+const QUERIES: usize = 90;
+
+/// Work of the prover before it learns its queries, in bits: 65 536 hashes save 17 queries.
+const QUERY_POW_BITS: usize = 16;
+
+/// Folding by eight: a third of the commitments of folding by two.
+const LOG_ARITY: usize = 3;
+
+/// A hiding trace has a random row for each of its own. They cover what the proof opens if there are
+/// at least twice as many as queries and coordinates of two points (eprint 2024/1037, section 4.2);
+/// Plonky3 refuses a shorter trace, at both ends.
 pub(super) const HIDING_MIN_ROWS: usize = 256;
 
-pub(super) fn fri<M>(mmcs: M) -> FriParameters<M> {
+const _: () = assert!(HIDING_MIN_ROWS >= 2 * (QUERIES + 2 * EXTENSION_DEGREE));
+
+fn fri<M>(mmcs: M) -> FriParameters<M> {
     FriParameters {
         log_blowup: LOG_BLOWUP,
         log_final_poly_len: 0,
@@ -141,26 +172,179 @@ where
 
 #[cfg(test)]
 mod tests {
-    use p3_field::coset::TwoAdicMultiplicativeCoset;
+    use p3_air::symbolic::AirLayout;
     use p3_field::PrimeCharacteristicRing;
-    use p3_uni_stark::{AirLayout, OpeningShape, ProvenSecurity, StarkSecurityParams};
+    use p3_field::coset::TwoAdicMultiplicativeCoset;
+    use p3_uni_stark::{OpeningShape, ProvenSecurity, StarkSecurityParams};
 
     use super::super::air::{End, Hash, SpongeAir};
+    use super::super::trace::{self, Absorbed};
     use super::*;
 
-    #[test]
-    fn bits() {
+    /// log2 of the order of [`Challenge`].
+    const CHALLENGE_BITS: f64 = 154.94;
+
+    fn params(log_rows: usize, hiding: bool) -> StarkSecurityParams {
         let air = SpongeAir { hash: Hash::Sha3_512, end: End::Message { tail: 7 } };
-        for hiding in [false, true] {
-            for log_rows in 9..=17 {
-                let fri = fri(());
-                let openings = if hiding { OpeningShape::hiding(EXTENSION_DEGREE) } else { OpeningShape::new() };
-                let params = StarkSecurityParams::from_air::<Val, Challenge, _>(
-                    fri.security_regime(), &air, AirLayout::from_air::<Val>(&air),
-                    TwoAdicMultiplicativeCoset::new(Val::ONE, log_rows).unwrap(),
-                    154, 128, 2, openings, fri.grinding_sites());
-                println!("{hiding} {log_rows} {:?} {:?}", ProvenSecurity::compute_from_proof(log_rows + usize::from(hiding), &params), (params.num_constraints, params.air_max_constraint_degree, params.num_quotient_chunks, params.num_batched_functions));
+        let openings = if hiding { OpeningShape::hiding(EXTENSION_DEGREE) } else { OpeningShape::new() };
+        let domain = TwoAdicMultiplicativeCoset::new(Val::ONE, log_rows).expect("two-adic");
+        StarkSecurityParams::from_air::<Val, Challenge, _>(
+            fri(()).security_regime(),
+            &air,
+            AirLayout::from_air::<Val>(&air),
+            domain,
+            CHALLENGE_BITS as usize,
+            128,
+            2,
+            openings,
+            fri(()).grinding_sites(),
+        )
+    }
+
+    /// The weaker one of queries and batching by eprint 2025/2055, theorem 4.2, at the best `m`.
+    fn johnson_bits(log_rows: usize, functions: usize) -> f64 {
+        let rate = 0.5_f64.powi(LOG_BLOWUP as i32);
+        let n = f64::from(1 << (log_rows + LOG_BLOWUP));
+        let bits = (3..100).map(|m| {
+            let (m, half) = (f64::from(m), f64::from(m) + 0.5);
+            let radius = rate.sqrt() * (1.0 + 0.5 / m);
+            let queries = -(QUERIES as f64) * radius.log2() + QUERY_POW_BITS as f64;
+            let exceptional = (2.0 * half.powi(5) + 3.0 * half * (1.0 - radius) * rate) / (3.0 * rate.powf(1.5)) * n
+                + half / rate.sqrt();
+            queries.min(CHALLENGE_BITS - exceptional.log2() - (functions as f64).log2())
+        });
+        bits.fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn the_parameters_keep_what_security_bits_says() {
+        for log_rows in 5..=16 {
+            for hiding in [false, true] {
+                let (params, log_rows) = (params(log_rows, hiding), log_rows + usize::from(hiding));
+                let published = johnson_bits(log_rows, params.num_batched_functions);
+                let newest = ProvenSecurity::compute_from_proof(log_rows, &params);
+                assert!(published >= f64::from(SECURITY_BITS), "{log_rows} rows: {published}");
+                assert!(newest.list_decoding_bits >= SECURITY_BITS as usize, "{log_rows} rows: {newest:?}");
             }
         }
+    }
+
+    /// What no mutation of bytes would find soon: every list of a proof one longer, one shorter, empty.
+    #[test]
+    fn misshapen_proofs_are_refused_without_a_panic() {
+        let air = SpongeAir { hash: Hash::Sha3_512, end: End::Message { tail: 3 } };
+        let absorbed = Absorbed::new(air.hash, [0; 25], &trace::pad(air.hash, b"abc"));
+        let publics = absorbed.publics(&air);
+        let transcript = Digest::of(domains::STARK_TRANSCRIPT, &[]);
+
+        let config = plain(&transcript);
+        let rows = absorbed.rows(&air, 32, 0);
+        let proof = prove(&config, &air, rows, &publics).expect("honest");
+        assert_eq!(verify(&config, &air, 32, &publics, &proof), Ok(()));
+        assert_eq!(verify(&config, &air, 64, &publics, &proof), Err(StarkError::Malformed));
+        misshape(&proof, |proof: &Proof<Plain>| verify(&config, &air, 32, &publics, &bytes(proof)), |proof| {
+            &mut proof.opening_proof
+        });
+
+        let config = hiding(&transcript, &[1; 32]);
+        let rows = absorbed.rows(&air, HIDING_MIN_ROWS, 0);
+        let proof = prove(&config, &air, rows, &publics).expect("honest");
+        assert_eq!(verify(&config, &air, HIDING_MIN_ROWS, &publics, &proof), Ok(()));
+        misshape(
+            &proof,
+            |proof: &Proof<Hiding>| verify(&config, &air, HIDING_MIN_ROWS, &publics, &bytes(proof)),
+            |proof| &mut proof.opening_proof.1,
+        );
+        for edit in edits::<Vec<Vec<Vec<Challenge>>>>() {
+            let mut proof: Proof<Hiding> = postcard::from_bytes(&proof).expect("honest");
+            edit(&mut proof.opening_proof.0);
+            assert!(verify(&config, &air, HIDING_MIN_ROWS, &publics, &bytes(&proof)).is_err());
+        }
+    }
+
+    fn bytes<SC: StarkGenericConfig>(proof: &Proof<SC>) -> Vec<u8> {
+        postcard::to_allocvec(proof).expect("serialises")
+    }
+
+    /// One element more, one less, none.
+    fn edits<T: Clone>() -> [fn(&mut Vec<T>); 3] {
+        [
+            |list| list.extend(list.last().cloned()),
+            |list| {
+                list.pop();
+            },
+            Vec::clear,
+        ]
+    }
+
+    type FriProofOf<M> = p3_fri::FriProof<
+        Challenge,
+        ExtensionMmcs<Val, Challenge, M>,
+        Val,
+        Vec<p3_fri::BatchMultiOpening<Val, M>>,
+    >;
+
+    fn misshape<SC, M>(
+        honest: &[u8],
+        verify: impl Fn(&Proof<SC>) -> Result<(), StarkError>,
+        fri: impl Fn(&mut Proof<SC>) -> &mut FriProofOf<M>,
+    ) where
+        SC: StarkGenericConfig<Challenge = Challenge>,
+        M: p3_commit::Mmcs<Val>,
+    {
+        let tries = |name: &str, edit: &dyn Fn(&mut Proof<SC>)| {
+            let mut proof: Proof<SC> = postcard::from_bytes(honest).expect("honest");
+            edit(&mut proof);
+            assert_ne!(bytes(&proof), honest, "{name}");
+            assert!(verify(&proof).is_err(), "{name}");
+        };
+        for (index, edit) in edits::<Challenge>().into_iter().enumerate() {
+            tries(&format!("local {index}"), &|p| edit(&mut p.opened_values.trace_local));
+            tries(&format!("next {index}"), &|p| edit(p.opened_values.trace_next.as_mut().expect("opened")));
+            tries(&format!("chunk {index}"), &|p| edit(&mut p.opened_values.quotient_chunks[1]));
+            tries(&format!("final {index}"), &|p| edit(&mut fri(p).final_poly));
+            tries(&format!("sibling {index}"), &|p| {
+                edit(&mut fri(p).commit_phase_openings[0].sibling_values[3]);
+            });
+        }
+        for (index, edit) in edits::<Vec<Challenge>>().into_iter().enumerate() {
+            tries(&format!("chunks {index}"), &|p| edit(&mut p.opened_values.quotient_chunks));
+            tries(&format!("siblings {index}"), &|p| {
+                edit(&mut fri(p).commit_phase_openings[0].sibling_values);
+            });
+        }
+        for (index, edit) in edits::<Val>().into_iter().enumerate() {
+            tries(&format!("row {index}"), &|p| edit(&mut fri(p).input_openings[0].opened_values[5][0]));
+            tries(&format!("work {index}"), &|p| edit(&mut fri(p).commit_pow_witnesses));
+        }
+        for (index, edit) in edits::<Vec<Val>>().into_iter().enumerate() {
+            tries(&format!("matrices {index}"), &|p| edit(&mut fri(p).input_openings[1].opened_values[5]));
+        }
+        for (index, edit) in edits::<Vec<Vec<Val>>>().into_iter().enumerate() {
+            tries(&format!("queries {index}"), &|p| edit(&mut fri(p).input_openings[1].opened_values));
+        }
+        tries("no next", &|p| p.opened_values.trace_next = None);
+        tries("commitments", &|p| fri(p).commit_phase_commits.clear());
+        tries("openings", &|p| {
+            fri(p).input_openings.pop();
+        });
+        tries("rounds", &|p| {
+            fri(p).commit_phase_openings.pop();
+        });
+        tries("preprocessed", &|p| {
+            let local = p.opened_values.trace_local.clone();
+            p.opened_values.preprocessed = Some(p3_uni_stark::PreprocessedOpenedValues { local, next: None });
+        });
+        for bits in [0, 1, 4, 6, 8, 24, 25, 31, 63, 64, usize::MAX] {
+            tries(&format!("{bits} bits"), &|p| p.degree_bits = bits);
+        }
+        tries("random", &|p| {
+            p.opened_values.random = match p.opened_values.random {
+                Some(_) => None,
+                None => Some(vec![Challenge::ONE; EXTENSION_DEGREE]),
+            };
+        });
+        tries("work", &|p| p.ood_pow_witness += p3_uni_stark::Val::<SC>::ONE);
+        tries("query work", &|p| fri(p).query_pow_witness += Val::ONE);
     }
 }

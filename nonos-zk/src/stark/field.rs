@@ -324,3 +324,143 @@ impl<AB: AirBuilder> Air<AB> for FieldAir {
 }
 
 const _: () = assert!(SLOTS * NUM_ROUNDS >= RATE_LIMBS && RATE_LIMBS <= STATE_LIMBS);
+
+#[cfg(test)]
+mod tests {
+    use p3_air::check_all_constraints;
+    use p3_air::symbolic::{AirLayout, get_max_constraint_degree};
+
+    use super::super::trace;
+    use super::*;
+
+    const VALUE: [u8; 4] = [1, 5, 0, 9];
+
+    struct Case {
+        air: FieldAir,
+        rows: RowMajorMatrix<Val>,
+        publics: Vec<Val>,
+    }
+
+    impl Case {
+        /// A preimage of two blocks: known bytes, a salt, known bytes, and a value that lies over their border.
+        fn new(bounds: Bounds, value: &[u8]) -> Self {
+            let known = |len: usize| (0..len).map(|at| Cell::Known(at as u8));
+            let salt = core::iter::repeat_n(Cell::Salt, 32);
+            let cells = known(70).chain(salt).chain(known(31)).chain((0..4).map(Cell::Digit)).chain(known(3));
+            let mut cells: Vec<_> = cells.collect();
+            let preimage: Vec<_> = cells
+                .iter()
+                .map(|cell| match cell {
+                    Cell::Known(byte) => *byte,
+                    Cell::Salt => 0x77,
+                    Cell::Digit(digit) => b'0' + value[*digit],
+                })
+                .collect();
+            cells.extend(trace::padding(2 * HASH.rate() - cells.len()).into_iter().map(Cell::Known));
+            let air = FieldAir { cells, digits: 4, bounds };
+            let absorbed = Absorbed::new(HASH, [0; 25], &trace::pad(HASH, &preimage));
+            Self { rows: air.rows(&absorbed, value, 64), publics: absorbed.publics(&air.sponge()), air }
+        }
+
+        fn holds(&self) -> bool {
+            check_all_constraints(&self.air, &self.rows, &self.publics, Some(1)).is_ok()
+        }
+
+        /// Adds one to a cell, which must break a constraint.
+        fn breaks(&mut self, row: usize, column: usize) {
+            let at = row * self.rows.width + column;
+            self.rows.values[at] += Val::ONE;
+            assert!(!self.holds(), "row {row}, column {column}");
+            self.rows.values[at] -= Val::ONE;
+        }
+    }
+
+    fn range(min: [u8; 4], max: [u8; 4]) -> Bounds {
+        Bounds::Range { min: min.to_vec(), max: max.to_vec() }
+    }
+
+    #[test]
+    fn ranges_and_sets_hold_where_they_should() {
+        for (bounds, holds) in [
+            (range([1, 5, 0, 9], [1, 5, 0, 9]), true),
+            (range([0; 4], [9; 4]), true),
+            (range([0, 9, 9, 9], [2, 0, 0, 0]), true),
+            (range([1, 5, 1, 0], [9; 4]), false),
+            (range([0; 4], [1, 5, 0, 8]), false),
+            (range([2, 0, 0, 0], [9; 4]), false),
+            (range([9; 4], [0; 4]), false),
+            (Bounds::OneOf(vec![vec![0; 4], VALUE.to_vec(), vec![9; 4]]), true),
+            (Bounds::OneOf(vec![vec![1, 5, 0, 8], vec![1, 5, 1, 9]]), false),
+        ] {
+            assert_eq!(Case::new(bounds.clone(), &VALUE).holds(), holds, "{bounds:?}");
+        }
+    }
+
+    /// What the prover may not choose: digits beyond nine, another value than that of the preimage.
+    #[test]
+    fn the_value_is_that_of_the_preimage_in_digits() {
+        assert!(!Case::new(range([0; 4], [9; 4]), &[0, 0, 0, 10]).holds());
+        let mut case = Case::new(range([0; 4], [9; 4]), &VALUE);
+        let other = Case::new(range([0; 4], [9; 4]), &[1, 5, 0, 8]);
+        let width = case.rows.width;
+        let columns = case.air.digit_bits()..width;
+        for (row, of_other) in case.rows.values.chunks_exact_mut(width).zip(other.rows.values.chunks_exact(width)) {
+            row[columns.clone()].copy_from_slice(&of_other[columns.clone()]);
+        }
+        assert!(!case.holds());
+    }
+
+    #[test]
+    fn every_known_byte_is_compared() {
+        let mut case = Case::new(range([0; 4], [9; 4]), &VALUE);
+        assert!(case.holds());
+        for at in 0..case.air.cells.len() {
+            let honest = case.air.cells[at];
+            let wrong = match honest {
+                Cell::Known(byte) => Cell::Known(byte ^ 0x10),
+                Cell::Digit(digit) => Cell::Digit((digit + 1) % 4),
+                Cell::Salt => Cell::Known(0x76),
+            };
+            case.air.cells[at] = wrong;
+            assert!(!case.holds(), "byte {at}");
+            case.air.cells[at] = honest;
+        }
+    }
+
+    #[test]
+    fn every_family_of_columns_is_constrained() {
+        for bounds in [range([1; 4], [2; 4]), Bounds::OneOf(vec![VALUE.to_vec(), vec![0; 4]])] {
+            let mut case = Case::new(bounds, &VALUE);
+            assert!(case.holds());
+            for column in (PREV..OUT).step_by(9).chain(OUT..PLACE) {
+                for row in [0, 22, 24, 46] {
+                    case.breaks(row, column);
+                }
+            }
+            for column in PLACE..case.air.digit_bits() {
+                for row in [0, 23, 24, 47, 48, 63] {
+                    case.breaks(row, column);
+                }
+            }
+            for column in case.air.digit_bits()..case.rows.width {
+                case.breaks(0, column);
+            }
+            for column in case.air.digit_bits()..case.air.bound_cols() {
+                case.breaks(40, column);
+                case.breaks(63, column);
+            }
+            for column in [ACTIVE, ACTIVE + 1, BLOCK] {
+                case.breaks(30, column);
+            }
+        }
+    }
+
+    #[test]
+    fn the_degree_is_what_the_hint_says() {
+        for bounds in [range([1; 4], [2; 4]), Bounds::OneOf(vec![VALUE.to_vec()])] {
+            let air = Case::new(bounds, &VALUE).air;
+            let layout = AirLayout::from_air::<Val>(&air);
+            assert_eq!(get_max_constraint_degree::<Val, _>(&air, layout, 1 << 8), MAX_DEGREE);
+        }
+    }
+}

@@ -110,13 +110,25 @@ pub(super) fn publics(air: &SpongeAir, start: &State, end: &[u16], blocks: usize
 
 /// The message with the padding of SHA3: always at least one byte more, a multiple of the rate.
 pub(super) fn pad(hash: Hash, message: &[u8]) -> Vec<u8> {
-    let len = (message.len() / hash.rate() + 1) * hash.rate();
-    let mut padded = Vec::with_capacity(len);
-    padded.extend_from_slice(message);
-    padded.resize(len, 0);
-    padded[message.len()] ^= 0x06;
-    padded[len - 1] ^= 0x80;
-    padded
+    let padding = padding(hash.rate() - message.len() % hash.rate());
+    [message, &padding].concat()
+}
+
+/// So many bytes of padding, at least one: domain bits 01, then 1, zeros, 1.
+pub(super) fn padding(len: usize) -> Vec<u8> {
+    let mut padding = vec![0; len];
+    padding[0] ^= 0x06;
+    padding[len - 1] ^= 0x80;
+    padding
+}
+
+/// A state that begins with the digest; the rest is not looked at.
+pub(super) fn digest_state(digest: &[u8]) -> State {
+    let mut state = [0; 25];
+    for (lane, bytes) in state.iter_mut().zip(digest.as_chunks().0) {
+        *lane = u64::from_le_bytes(*bytes);
+    }
+    state
 }
 
 /// The limbs of a state, lowest first.

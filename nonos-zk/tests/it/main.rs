@@ -11,6 +11,8 @@ mod keys;
 mod properties;
 mod prover;
 mod receipts;
+#[cfg(feature = "stark")]
+mod stark;
 mod tree;
 mod vectors;
 
