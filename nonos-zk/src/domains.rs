@@ -27,8 +27,7 @@ pub const STARK_TRANSCRIPT: Domain = Domain::new("nonos/zk/stark-transcript/v1")
 pub const STARK_BLINDING: Domain = Domain::new("nonos/zk/stark-blinding/v1");
 
 /// Every domain above, for the workspace-wide uniqueness test.
-pub const ALL: &[Domain] =
-    &[
+pub const ALL: &[Domain] = &[
     ENROLMENT,
     RECEIPT,
     CONTEXT,

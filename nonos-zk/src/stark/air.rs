@@ -21,7 +21,10 @@
 //! length; together with the number of blocks it pins the length in bytes.
 //!
 //! **Digest.** The output of the last permutation begins with the public limbs.
-#![expect(clippy::indexing_slicing, reason = "columns and limbs have fixed places; a row has the width of the AIR")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "columns and limbs have fixed places; a row has the width of the AIR"
+)]
 
 use core::borrow::Borrow;
 
@@ -38,7 +41,9 @@ pub(super) const LIMB_BITS: usize = 16;
 pub(super) const ACTIVE: usize = NUM_KECCAK_COLS;
 pub(super) const LAST: usize = ACTIVE + 1;
 pub(super) const BLOCK: usize = LAST + 1;
-pub(super) const OUT_BITS: usize = BLOCK + 1;
+/// The columns of every sponge; those of the padding follow.
+pub(super) const CORE_COLS: usize = BLOCK + 1;
+pub(super) const OUT_BITS: usize = CORE_COLS;
 pub(super) const IN_BITS: usize = OUT_BITS + LIMB_BITS;
 pub(super) const FLIP: usize = IN_BITS + LIMB_BITS;
 pub(super) const SPONGE_COLS: usize = FLIP + 1;
@@ -151,7 +156,6 @@ impl SpongeAir {
         for (limb, value) in end.iter().enumerate() {
             builder.when(final_step).when(local[LAST]).assert_eq(output(keccak, limb), value.clone());
         }
-
     }
 
     /// The padding, on the first row of the last block.

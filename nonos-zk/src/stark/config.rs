@@ -58,13 +58,20 @@ type LaneHash = PaddingFreeSponge<KeccakF, 25, 17, 4>;
 type RowHash = SerializingHasher<LaneHash>;
 type Compress = CompressionFunctionFromHasher<LaneHash, 2, 4>;
 type PlainMmcs = MerkleTreeMmcs<[Val; VECTOR_LEN], [u64; VECTOR_LEN], RowHash, Compress, 2, 4>;
-type HidingMmcs =
-    MerkleTreeHidingMmcs<[Val; VECTOR_LEN], [u64; VECTOR_LEN], RowHash, Compress, ChaCha20Rng, 2, 4, SALT_ELEMS>;
+type HidingMmcs = MerkleTreeHidingMmcs<
+    [Val; VECTOR_LEN],
+    [u64; VECTOR_LEN],
+    RowHash,
+    Compress,
+    ChaCha20Rng,
+    2,
+    4,
+    SALT_ELEMS,
+>;
 type Dft = Radix2DitParallel<Val>;
 type Challenger = SerializingChallenger32<Val, HashChallenger<u8, Keccak256Hash, 32>>;
 type PlainPcs = TwoAdicFriPcs<Val, Dft, PlainMmcs, ExtensionMmcs<Val, Challenge, PlainMmcs>>;
-type HidingPcs =
-    HidingFriPcs<Val, Dft, HidingMmcs, ExtensionMmcs<Val, Challenge, HidingMmcs>, ChaCha20Rng>;
+type HidingPcs = HidingFriPcs<Val, Dft, HidingMmcs, ExtensionMmcs<Val, Challenge, HidingMmcs>, ChaCha20Rng>;
 pub(super) type Plain = StarkConfig<PlainPcs, Challenge, Challenger>;
 pub(super) type Hiding = StarkConfig<HidingPcs, Challenge, Challenger>;
 
@@ -209,8 +216,9 @@ mod tests {
             let (m, half) = (f64::from(m), f64::from(m) + 0.5);
             let radius = rate.sqrt() * (1.0 + 0.5 / m);
             let queries = -(QUERIES as f64) * radius.log2() + QUERY_POW_BITS as f64;
-            let exceptional = (2.0 * half.powi(5) + 3.0 * half * (1.0 - radius) * rate) / (3.0 * rate.powf(1.5)) * n
-                + half / rate.sqrt();
+            let exceptional =
+                (2.0 * half.powi(5) + 3.0 * half * (1.0 - radius) * rate) / (3.0 * rate.powf(1.5)) * n
+                    + half / rate.sqrt();
             queries.min(CHALLENGE_BITS - exceptional.log2() - (functions as f64).log2())
         });
         bits.fold(0.0, f64::max)
@@ -242,9 +250,11 @@ mod tests {
         let proof = prove(&config, &air, rows, &publics).expect("honest");
         assert_eq!(verify(&config, &air, 32, &publics, &proof), Ok(()));
         assert_eq!(verify(&config, &air, 64, &publics, &proof), Err(StarkError::Malformed));
-        misshape(&proof, |proof: &Proof<Plain>| verify(&config, &air, 32, &publics, &bytes(proof)), |proof| {
-            &mut proof.opening_proof
-        });
+        misshape(
+            &proof,
+            |proof: &Proof<Plain>| verify(&config, &air, 32, &publics, &bytes(proof)),
+            |proof| &mut proof.opening_proof,
+        );
 
         let config = hiding(&transcript, &[1; 32]);
         let rows = absorbed.rows(&air, HIDING_MIN_ROWS, 0);
@@ -260,6 +270,9 @@ mod tests {
             edit(&mut proof.opening_proof.0);
             assert!(verify(&config, &air, HIDING_MIN_ROWS, &publics, &bytes(&proof)).is_err());
         }
+        let mut proof: Proof<Hiding> = postcard::from_bytes(&proof).expect("honest");
+        proof.ood_pow_witness = Val::ONE;
+        assert!(verify(&config, &air, HIDING_MIN_ROWS, &publics, &bytes(&proof)).is_err());
     }
 
     fn bytes<SC: StarkGenericConfig>(proof: &Proof<SC>) -> Vec<u8> {
@@ -344,7 +357,6 @@ mod tests {
                 None => Some(vec![Challenge::ONE; EXTENSION_DEGREE]),
             };
         });
-        tries("work", &|p| p.ood_pow_witness += p3_uni_stark::Val::<SC>::ONE);
         tries("query work", &|p| fri(p).query_pow_witness += Val::ONE);
     }
 }

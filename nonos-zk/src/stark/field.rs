@@ -13,7 +13,10 @@
 //! - for a range, the digits of `max - value` and `value - min` (four bits each) with their borrows, of
 //!   which the last is 0: so both differences are not negative, as integers.
 //! - for a set, one flag for each member, of which one is 1: its member has the digits of the value.
-#![expect(clippy::indexing_slicing, reason = "columns and limbs have fixed places; a row has the width of the AIR")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "columns and limbs have fixed places; a row has the width of the AIR"
+)]
 
 use core::borrow::Borrow;
 
@@ -23,7 +26,7 @@ use p3_keccak_air::{KeccakCols, NUM_KECCAK_COLS, NUM_ROUNDS};
 use p3_matrix::dense::RowMajorMatrix;
 
 use super::air::{
-    ACTIVE, BLOCK, End, Hash, LIMB_BITS, MAX_DEGREE, OUT_BITS, STATE_LIMBS, SpongeAir, input, output, start,
+    ACTIVE, BLOCK, CORE_COLS, End, Hash, LIMB_BITS, MAX_DEGREE, STATE_LIMBS, SpongeAir, input, output, start,
 };
 use super::config::Val;
 use super::trace::Absorbed;
@@ -35,7 +38,7 @@ const RATE_LIMBS: usize = HASH.rate() / 2;
 const SLOTS: usize = RATE_LIMBS.div_ceil(NUM_ROUNDS);
 const DIGIT_BITS: usize = 4;
 
-const PREV: usize = OUT_BITS;
+const PREV: usize = CORE_COLS;
 const OUT: usize = PREV + RATE_LIMBS;
 const MSG: usize = OUT + SLOTS * LIMB_BITS;
 const PLACE: usize = MSG + SLOTS * LIMB_BITS;
@@ -64,7 +67,7 @@ pub(super) struct FieldAir {
     pub(super) bounds: Bounds,
 }
 
-/// The least number of digits is four bits and a borrow in each of two differences.
+/// Four bits and a borrow in each of two differences.
 const RANGE_COLS_PER_DIGIT: usize = 2 * (DIGIT_BITS + 1);
 
 impl FieldAir {
@@ -106,10 +109,7 @@ impl FieldAir {
         for limb in 0..RATE_LIMBS {
             let column = PREV + limb;
             builder.when_first_row().assert_eq(local[column], start[limb].clone());
-            builder
-                .when_transition()
-                .when(AB::Expr::ONE - final_step)
-                .assert_eq(local[column], next[column]);
+            builder.when_transition().when(AB::Expr::ONE - final_step).assert_eq(local[column], next[column]);
             builder
                 .when_transition()
                 .when(final_step)
@@ -145,7 +145,9 @@ impl FieldAir {
                                 known += here();
                                 expected += here() * AB::Expr::from_u8(value);
                             }
-                            Some(Cell::Digit(digit)) => self.eval_digit(&mut builder.when(here()), bits, digit, local),
+                            Some(Cell::Digit(digit)) => {
+                                self.eval_digit(&mut builder.when(here()), bits, digit, local)
+                            }
                             Some(Cell::Salt) | None => {}
                         }
                     }
@@ -156,7 +158,13 @@ impl FieldAir {
     }
 
     /// A byte of the message is the ASCII of a digit.
-    fn eval_digit<AB: AirBuilder>(&self, builder: &mut AB, byte: &[AB::Var], digit: usize, local: &[AB::Var]) {
+    fn eval_digit<AB: AirBuilder>(
+        &self,
+        builder: &mut AB,
+        byte: &[AB::Var],
+        digit: usize,
+        local: &[AB::Var],
+    ) {
         let bits = &local[self.digit_bits() + digit * DIGIT_BITS..][..DIGIT_BITS];
         for (bit, of_digit) in byte.iter().zip(bits) {
             builder.assert_eq(*bit, *of_digit);
@@ -404,7 +412,9 @@ mod tests {
         let other = Case::new(range([0; 4], [9; 4]), &[1, 5, 0, 8]);
         let width = case.rows.width;
         let columns = case.air.digit_bits()..width;
-        for (row, of_other) in case.rows.values.chunks_exact_mut(width).zip(other.rows.values.chunks_exact(width)) {
+        for (row, of_other) in
+            case.rows.values.chunks_exact_mut(width).zip(other.rows.values.chunks_exact(width))
+        {
             row[columns.clone()].copy_from_slice(&of_other[columns.clone()]);
         }
         assert!(!case.holds());

@@ -150,15 +150,7 @@ impl FieldStatement {
         let numbers: Vec<_> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         Digest::of(
             domains::STARK_TRANSCRIPT,
-            &[
-                b"field",
-                &[VERSION, *digits, kind],
-                self.digest.as_bytes(),
-                before,
-                between,
-                after,
-                &numbers,
-            ],
+            &[b"field", &[VERSION, *digits, kind], self.digest.as_bytes(), before, between, after, &numbers],
         )
     }
 

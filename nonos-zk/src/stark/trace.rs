@@ -1,5 +1,8 @@
 //! What the prover fills in.
-#![expect(clippy::indexing_slicing, reason = "columns and limbs have fixed places; a row has the width of the AIR")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "columns and limbs have fixed places; a row has the width of the AIR"
+)]
 
 use core::borrow::Borrow;
 
@@ -52,7 +55,9 @@ impl Absorbed {
     /// allocated, which the prover fills.
     pub(super) fn rows(&self, air: &SpongeAir, min_rows: usize, spare_bits: usize) -> RowMajorMatrix<Val> {
         let mut rows = self.core_rows(SPONGE_COLS, min_rows, spare_bits);
-        let (End::Message { tail }, Some(last)) = (air.end, self.inputs.len().checked_sub(1)) else { return rows };
+        let (End::Message { tail }, Some(last)) = (air.end, self.inputs.len().checked_sub(1)) else {
+            return rows;
+        };
         let row = &mut rows.values[last * NUM_ROUNDS * SPONGE_COLS..][..SPONGE_COLS];
         let keccak: &KeccakCols<Val> = row[..NUM_KECCAK_COLS].borrow();
         let (border, _) = SpongeAir::border(tail);

@@ -46,7 +46,11 @@ fn known_answers() {
         let digest: WideDigest = digest.parse().unwrap();
         for mode in [Mode::Plain, Mode::Hiding] {
             let proof = prove(message, mode);
-            assert_eq!(verify_preimage(&digest, message.len() as u64, &proof), Ok(()), "{message:?}, {mode:?}");
+            assert_eq!(
+                verify_preimage(&digest, message.len() as u64, &proof),
+                Ok(()),
+                "{message:?}, {mode:?}"
+            );
         }
     }
 }
@@ -170,7 +174,8 @@ proptest! {
 /// The form of a leaf of `nonos-capsule::disclosure`, before its last hash.
 fn layout(name: &str, digits: u8) -> FieldLayout {
     let field = |bytes: &[u8]| [&(bytes.len() as u64).to_le_bytes(), bytes].concat();
-    let before = [field(b"nonos/capsule/hidden-leaf/v1"), field(&[2]), 32_u64.to_le_bytes().to_vec()].concat();
+    let before =
+        [field(b"nonos/capsule/hidden-leaf/v1"), field(&[2]), 32_u64.to_le_bytes().to_vec()].concat();
     let between = [field(name.as_bytes()), u64::from(digits).to_le_bytes().to_vec()].concat();
     FieldLayout { before, between, digits, after: vec![] }
 }
@@ -222,7 +227,10 @@ fn a_field_proof_is_for_one_statement() {
         with(&|s| s.predicate = FieldPredicate::OneOf(vec![1_500])),
     ] {
         let refused = verify_field(&other, &proof);
-        assert!(matches!(refused, Err(StarkError::Refused | StarkError::Malformed)), "{other:?}: {refused:?}");
+        assert!(
+            matches!(refused, Err(StarkError::Refused | StarkError::Malformed)),
+            "{other:?}: {refused:?}"
+        );
     }
 }
 
