@@ -22,6 +22,10 @@ pub const BLINDING: Domain = Domain::new("nonos/zk/blinding/v1");
 pub const SEALED_RECEIPT: Domain = Domain::new("nonos/zk/sealed-receipt/v1");
 /// Powers of a batch of proofs.
 pub const BATCH: Domain = Domain::new("nonos/zk/batch/v1");
+/// Everything that a STARK is about, at the start of its transcript.
+pub const STARK_TRANSCRIPT: Domain = Domain::new("nonos/zk/stark-transcript/v1");
+/// Derivation of the masks and salts of a hiding STARK.
+pub const STARK_BLINDING: Domain = Domain::new("nonos/zk/stark-blinding/v1");
 
 /// Every domain above, for the workspace-wide uniqueness test.
 pub const ALL: &[Domain] = &[
@@ -35,4 +39,6 @@ pub const ALL: &[Domain] = &[
     BLINDING,
     SEALED_RECEIPT,
     BATCH,
+    STARK_TRANSCRIPT,
+    STARK_BLINDING,
 ];

@@ -15,6 +15,8 @@ mod prover;
 mod receipt;
 mod roots;
 mod sealed_receipt;
+#[cfg(feature = "stark")]
+pub mod stark;
 mod statement;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -188,6 +188,28 @@ pub fn fuzz_verify(verifier: &dyn Verifier, bytes: &[u8]) {
     assert!(verifier.verify(&Run::honest(0, 1, 0).statement, &proof).is_err(), "forged by chance");
 }
 
+/// Verifies any bytes as a STARK of a preimage in both modes, and of a hidden field.
+#[cfg(feature = "stark")]
+pub fn fuzz_stark(bytes: &[u8]) {
+    use crate::stark::{self, FieldProof, FieldStatement, PreimageProof};
+
+    let digest = WideDigest::of(DOMAIN, &[b"of no bytes"]);
+    if let Ok(proof) = PreimageProof::from_bytes(bytes.to_vec()) {
+        assert_eq!(proof.as_bytes(), bytes, "a second encoding");
+        for len in [0, stark::SEGMENT_BYTES as u64] {
+            assert!(stark::verify_preimage(&digest, len, &proof).is_err(), "forged by chance");
+        }
+    }
+    if let Ok(proof) = FieldProof::from_bytes(bytes.to_vec()) {
+        let statement = FieldStatement {
+            digest: Digest::of(DOMAIN, &[b"of no bytes"]),
+            layout: stark::FieldLayout { before: vec![1], between: vec![2], digits: 1, after: vec![3] },
+            predicate: stark::FieldPredicate::OneOf(vec![1]),
+        };
+        assert!(stark::verify_field(&statement, &proof).is_err(), "forged by chance");
+    }
+}
+
 /// The contract of [`Prover`] and [`Verifier`], for a pair that belongs together.
 pub fn check_prover(prover: &dyn Prover, verifier: &dyn Verifier) {
     assert_eq!(prover.profile(), verifier.profile());

@@ -13,6 +13,8 @@ mod properties;
 mod prover;
 mod receipts;
 mod sealed;
+#[cfg(feature = "stark")]
+mod stark;
 mod tree;
 mod vectors;
 
