@@ -22,6 +22,40 @@ pub const BLINDING: Domain = Domain::new("nonos/zk/blinding/v1");
 /// Powers of a batch of proofs.
 pub const BATCH: Domain = Domain::new("nonos/zk/batch/v1");
 
+/// Digest of the parameters a setup ceremony starts from, and of those it has come to.
+pub const CEREMONY_KEY: Domain = Domain::new("nonos/zk/ceremony-key/v1");
+/// The transcript of a ceremony: each contribution hashed onto what came before it.
+pub const CEREMONY_CHAIN: Domain = Domain::new("nonos/zk/ceremony-chain/v1");
+/// Challenge of the proof of knowledge in a contribution.
+pub const CEREMONY_CHALLENGE: Domain = Domain::new("nonos/zk/ceremony-challenge/v1");
+/// The secret factor of a contribution, from its entropy.
+pub const CEREMONY_FACTOR: Domain = Domain::new("nonos/zk/ceremony-factor/v1");
+/// The nonce of the proof of knowledge in a contribution.
+pub const CEREMONY_NONCE: Domain = Domain::new("nonos/zk/ceremony-nonce/v1");
+/// The start of the beacon's hash chain.
+pub const CEREMONY_BEACON: Domain = Domain::new("nonos/zk/ceremony-beacon/v1");
+/// Weights of the linear combinations that check many points at once.
+pub const CEREMONY_WEIGHTS: Domain = Domain::new("nonos/zk/ceremony-weights/v1");
+/// Integrity digest over the file of a ceremony.
+pub const CEREMONY_FILE: Domain = Domain::new("nonos/zk/ceremony-file/v1");
+
 /// Every domain above, for the workspace-wide uniqueness test.
-pub const ALL: &[Domain] =
-    &[ENROLMENT, RECEIPT, CONTEXT, CIRCUIT, VERIFYING_KEY, KEY_SET, DEV_SETUP, BLINDING, BATCH];
+pub const ALL: &[Domain] = &[
+    ENROLMENT,
+    RECEIPT,
+    CONTEXT,
+    CIRCUIT,
+    VERIFYING_KEY,
+    KEY_SET,
+    DEV_SETUP,
+    BLINDING,
+    BATCH,
+    CEREMONY_KEY,
+    CEREMONY_CHAIN,
+    CEREMONY_CHALLENGE,
+    CEREMONY_FACTOR,
+    CEREMONY_NONCE,
+    CEREMONY_BEACON,
+    CEREMONY_WEIGHTS,
+    CEREMONY_FILE,
+];
