@@ -178,7 +178,7 @@ impl Ceremony {
             return Err(ContributeError::Beacon);
         }
         let transcript = self.transcript();
-        let factor = beacon_factor(&transcript, value, iterations_log2);
+        let factor = beacon_factor(&transcript, name, value, iterations_log2);
         let next = self.parameters.times(&factor);
         let digest = next.digest();
         let turn = self.turn(name, &transcript, &next, &digest);
@@ -341,7 +341,7 @@ impl Ceremony {
 }
 
 impl Parameters {
-    fn of(key: &ProvingKey<Bn254>) -> Self {
+    pub(super) fn of(key: &ProvingKey<Bn254>) -> Self {
         Self {
             delta_g1: key.delta_g1,
             delta_g2: key.vk.delta_g2,

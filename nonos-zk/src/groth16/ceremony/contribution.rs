@@ -16,20 +16,20 @@ use crate::element::{parse, print};
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Contribution {
     #[n(0)]
-    name: String,
+    pub(super) name: String,
     #[n(1)]
-    means: Means,
+    pub(super) means: Means,
     /// Delta in G1, afterwards.
     #[cbor(n(2), with = "minicbor::bytes")]
-    delta: [u8; G1_COMPRESSED_BYTES],
+    pub(super) delta: [u8; G1_COMPRESSED_BYTES],
     /// Digest of the parameters afterwards: whoever signed for them cannot blame the next.
     #[n(3)]
-    parameters: Digest,
+    pub(super) parameters: Digest,
 }
 
 /// How the factor is known.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-enum Means {
+pub(super) enum Means {
     /// By one party. Schnorr's proof of knowledge of the factor, to the base of the delta before: the
     /// commitment `k * delta`, and `k + challenge * factor`.
     #[n(0)]
@@ -145,7 +145,7 @@ impl Contribution {
                 if !beacon_allowed(value, *iterations_log2) {
                     return Err(Fault::Limits);
                 }
-                let factor = beacon_factor(transcript, value, *iterations_log2);
+                let factor = beacon_factor(transcript, &self.name, value, *iterations_log2);
                 if (*before * factor).into_affine() != after {
                     return Err(Fault::Beacon);
                 }
@@ -206,10 +206,10 @@ pub(super) fn secret_factor(transcript: &Digest, name: &str, entropy: &[u8; 32])
     scalar(domains::CEREMONY_FACTOR, &[entropy, transcript.as_bytes(), name.as_bytes()])
 }
 
-/// The factor of a beacon: `2^n` times SHA3-256 over the digest of transcript and value. With the
-/// transcript in it, whoever comes last cannot try contributions faster than that.
-pub(super) fn beacon_factor(transcript: &Digest, value: &[u8], iterations_log2: u8) -> Fr {
-    let mut hash = Digest::of(domains::CEREMONY_BEACON, &[transcript.as_bytes(), value]);
+/// The factor of a beacon: `2^n` times SHA3-256 over the digest of transcript, name and value. With
+/// the transcript in it, whoever comes last cannot try contributions faster than that.
+pub(super) fn beacon_factor(transcript: &Digest, name: &str, value: &[u8], iterations_log2: u8) -> Fr {
+    let mut hash = Digest::of(domains::CEREMONY_BEACON, &[transcript.as_bytes(), name.as_bytes(), value]);
     for _ in 0..1u64 << iterations_log2.min(Contribution::BEACON_LOG2_MAX) {
         hash = Digest::of_bytes(hash.as_bytes());
     }

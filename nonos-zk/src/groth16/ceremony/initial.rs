@@ -94,7 +94,7 @@ impl InitialKey {
     }
 }
 
-fn digest(circuit: &Digest, key: &ProvingKey<Bn254>) -> Digest {
+pub(super) fn digest(circuit: &Digest, key: &ProvingKey<Bn254>) -> Digest {
     let mut digest = RunningDigest::new(domains::CEREMONY_KEY);
     digest.field(circuit.as_bytes());
     absorb(&mut digest, &[key.vk.alpha_g1, key.beta_g1, key.delta_g1]);

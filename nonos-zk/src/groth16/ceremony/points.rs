@@ -127,12 +127,6 @@ pub(super) fn generators() -> (G1Affine, G2Affine) {
     (G1Affine::generator(), G2Affine::generator())
 }
 
-/// `factor` times the generators.
-pub(super) fn multiples(factor: &Fr) -> (G1Affine, G2Affine) {
-    let (g1, g2) = generators();
-    ((g1 * factor).into_affine(), (g2 * factor).into_affine())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +136,7 @@ mod tests {
     fn combinations_are_sums_of_products() {
         let mut weights = Weights::new(&Digest::from_bytes([1; 32]));
         let scalars = weights.take(64);
-        let bases: Vec<_> = scalars.iter().map(|scalar| multiples(scalar).0).collect();
+        let bases: Vec<_> = scalars.iter().map(|scalar| (generators().0 * scalar).into_affine()).collect();
         let small = [1i64, -1, 2, -2, 0, 7, -4096].map(Fr::from);
         for len in [0, 1, 7, 23, 24, 60] {
             let terms: Vec<_> = small.iter().chain(&scalars).copied().take(len).zip(3..).collect();

@@ -18,10 +18,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use ark_bn254::{Fq, Fq2, Fr, G1Affine, G1Projective, G2Affine, G2Projective};
+use ark_bn254::{Fq, Fq2, G1Affine, G1Projective, G2Affine, G2Projective};
 use ark_ec::AffineRepr;
 use ark_ec::short_weierstrass::{Affine, SWCurveConfig};
-use ark_ff::{AdditiveGroup as _, BigInt, PrimeField as _};
+use ark_ff::{BigInt, PrimeField as _};
 use ark_std::cfg_iter;
 use nonos_identity::{Digest, RunningDigest};
 #[cfg(feature = "parallel")]
@@ -396,6 +396,9 @@ impl Coordinates for ark_bn254::g2::Config {
 fn point<C: Coordinates>(bytes: &[u8]) -> Option<Affine<C>> {
     let (x, y) = bytes.split_at_checked(C::BYTES / 2)?;
     let point = Affine::<C>::new_unchecked(C::coordinate(x)?, C::coordinate(y)?);
+    if point.is_zero() {
+        return None;
+    }
     (point.is_on_curve() && C::is_in_correct_subgroup_assuming_on_curve(&point)).then_some(point)
 }
 

@@ -75,7 +75,7 @@ fn in_g2(factors: &[Fr]) -> Vec<u8> {
 }
 
 /// The words as arkworks holds them.
-fn montgomery(number: Fq) -> [u8; 32] {
+pub(super) fn montgomery(number: Fq) -> [u8; 32] {
     words(number.0.0)
 }
 
