@@ -22,7 +22,7 @@ mod initial;
 mod points;
 mod ptau;
 #[cfg(any(test, feature = "testing"))]
-mod testing;
+pub(crate) mod testing;
 
 use core::fmt;
 
@@ -30,8 +30,6 @@ pub use self::chain::{Ceremony, CeremonyError, ContributeError};
 pub use self::contribution::{Contribution, Fault};
 pub use self::initial::InitialKey;
 pub use self::ptau::PtauError;
-#[cfg(any(test, feature = "testing"))]
-pub use self::testing::insecure_ptau;
 
 /// What a long computation does now; for those who wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

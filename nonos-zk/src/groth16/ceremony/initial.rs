@@ -1,7 +1,7 @@
 use core::fmt;
 use std::io::{Read, Seek};
 
-use ark_bn254::{Bn254, Fr, G1Affine, G1Projective, G2Projective};
+use ark_bn254::{Bn254, Fr, G1Projective, G2Projective};
 use ark_ec::CurveGroup as _;
 use ark_ff::Field as _;
 use ark_groth16::{ProvingKey, VerifyingKey};
@@ -10,13 +10,10 @@ use ark_relations::gr1cs::{
     ConstraintSynthesizer, ConstraintSystem, OptimizationGoal, R1CS_PREDICATE_LABEL, SynthesisError,
     SynthesisMode,
 };
-use ark_std::{cfg_into_iter, cfg_iter};
 use nonos_identity::{Digest, RunningDigest};
-#[cfg(feature = "parallel")]
-use rayon::prelude::*;
 
 use super::super::circuit::{LiteCircuit, circuit_digest};
-use super::points::{absorb, combine, generators};
+use super::points::{Column, absorb, combine, generators};
 use super::ptau::{Basis, POWER_MAX, Powers, PtauError};
 use super::{Progress, Step};
 use crate::domains;
@@ -106,9 +103,6 @@ pub(super) fn digest(circuit: &Digest, key: &ProvingKey<Bn254>) -> Digest {
     digest.digest()
 }
 
-/// Coefficients of one variable, each with the constraint it is in.
-type Column = Vec<(Fr, usize)>;
-
 /// A circuit as the quadratic arithmetic program of `ark_groth16`'s `LibsnarkReduction`: the domain has a
 /// point for each constraint, then one for each public input, which only stands in A there.
 struct Shape {
@@ -162,37 +156,27 @@ impl Shape {
     fn key(&self, powers: &Powers, basis: &Basis) -> Result<ProvingKey<Bn254>, PtauError> {
         let (g1, g2) = generators();
         let n = self.domain.size();
-        let in_g1 = |columns: &[Column]| {
-            let sums: Vec<G1Projective> =
-                cfg_iter!(columns).map(|column| combine(column, &basis.tau_g1)).collect();
-            G1Projective::normalize_batch(&sums)
-        };
-        let b_g2: Vec<G2Projective> =
-            cfg_iter!(self.b).map(|column| combine(column, &basis.tau_g2)).collect();
-        let outer: Vec<(&Column, &Column, &Column)> =
-            self.a.iter().zip(&self.b).zip(&self.c).map(|((a, b), c)| (a, b, c)).collect();
-        let outer: Vec<G1Projective> = cfg_iter!(outer)
-            .map(|(a, b, c)| {
-                combine::<G1Projective>(a, &basis.beta)
-                    + combine::<G1Projective>(b, &basis.alpha)
-                    + combine::<G1Projective>(c, &basis.tau_g1)
-            })
-            .collect();
+        let in_g1 = |columns: &[Column]| combine::<G1Projective>(columns, &basis.tau_g1);
+        let [a, b, c] = [&self.a, &self.b, &self.c].map(|columns| in_g1(columns));
+        let b_g2 = combine::<G2Projective>(&self.b, &basis.tau_g2);
+        let mut outer = c;
+        for part in [combine(&self.a, &basis.beta), combine(&self.b, &basis.alpha)] {
+            outer.iter_mut().zip(&part).for_each(|(sum, part): (_, &G1Projective)| *sum += part);
+        }
         let mut gamma_abc_g1 = G1Projective::normalize_batch(&outer);
         let l_query = gamma_abc_g1.split_off(self.instance);
         // tau^i (tau^n - 1): the powers of tau times the vanishing polynomial at tau.
         let (low, high) = (powers.tau_g1.get(..n - 1), powers.tau_g1.get(n..));
         let (low, high) = low.zip(high).ok_or(PtauError::Truncated)?;
-        let pairs: Vec<(&G1Affine, &G1Affine)> = high.iter().zip(low).collect();
-        let h: Vec<G1Projective> = cfg_into_iter!(pairs).map(|(high, low)| *high - *low).collect();
+        let h: Vec<G1Projective> = high.iter().zip(low).map(|(high, low)| *high - *low).collect();
         let [alpha_g1, beta_g1] = [&powers.alpha, &powers.beta].map(|list| list.first().copied());
         let (alpha_g1, beta_g1) = alpha_g1.zip(beta_g1).ok_or(PtauError::Truncated)?;
         Ok(ProvingKey {
             vk: VerifyingKey { alpha_g1, beta_g2: powers.beta_g2, gamma_g2: g2, delta_g2: g2, gamma_abc_g1 },
             beta_g1,
             delta_g1: g1,
-            a_query: in_g1(&self.a),
-            b_g1_query: in_g1(&self.b),
+            a_query: G1Projective::normalize_batch(&a),
+            b_g1_query: G1Projective::normalize_batch(&b),
             b_g2_query: G2Projective::normalize_batch(&b_g2),
             h_query: G1Projective::normalize_batch(&h),
             l_query,

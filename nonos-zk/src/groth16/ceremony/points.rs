@@ -21,8 +21,11 @@ pub(super) const G2_BYTES: usize = 128;
 /// Bytes of a compressed point of G1.
 pub(super) const G1_COMPRESSED_BYTES: usize = 32;
 
-/// From how many terms that need a multiplication the bucket method is cheaper than one by one.
-const BUCKETS_MIN: usize = 24;
+/// From how many terms the bucket method is cheaper than one by one.
+const BUCKETS_MIN: usize = 32;
+
+/// Coefficients of one variable, each with the constraint it is in.
+pub(super) type Column = Vec<(Fr, usize)>;
 
 /// As many weights of 128 bits as are asked for. They come from a hash over all that is checked with
 /// them: a false point passes for one of 2^128 hashes, and whoever chose the points can only try.
@@ -55,31 +58,38 @@ pub(super) fn scale(points: &[G1Affine], factor: &Fr) -> Vec<G1Affine> {
     G1Projective::normalize_batch(&scaled)
 }
 
-/// The sum of `coefficient * bases[row]` over the terms. Coefficients of circuits are nearly always 1,
-/// -1 or small.
-pub(super) fn combine<C: CurveGroup<ScalarField = Fr>>(terms: &[(Fr, usize)], bases: &[C::Affine]) -> C {
-    let (mut sum, mut points, mut factors) = (C::ZERO, Vec::new(), Vec::new());
-    for (coefficient, row) in terms {
+/// For each column of a matrix the sum of `coefficient * bases[row]` over its terms.
+pub(super) fn combine<C: CurveGroup<ScalarField = Fr>>(columns: &[Column], bases: &[C::Affine]) -> Vec<C> {
+    let is_long = |column: &Column| column.len() >= BUCKETS_MIN;
+    let mut sums: Vec<C> = cfg_iter!(columns)
+        .map(|column| if is_long(column) { C::ZERO } else { one_by_one(column, bases) })
+        .collect();
+    // One after another, for each is spread over the threads by itself: nested, the thread pool would
+    // start ever more columns on one stack.
+    for (sum, column) in sums.iter_mut().zip(columns).filter(|(_, column)| is_long(column)) {
+        let (factors, points): (Vec<Fr>, Vec<C::Affine>) =
+            column.iter().filter_map(|(factor, row)| Some((*factor, *bases.get(*row)?))).unzip();
+        *sum = C::msm_unchecked(&points, &factors);
+    }
+    sums
+}
+
+/// For columns of few terms; most coefficients of circuits are 1, -1 or small.
+fn one_by_one<C: CurveGroup<ScalarField = Fr>>(column: &Column, bases: &[C::Affine]) -> C {
+    let mut sum = C::ZERO;
+    for (factor, row) in column {
         let Some(base) = bases.get(*row) else { continue };
-        if *coefficient == Fr::ONE {
-            sum += base;
-        } else if *coefficient == -Fr::ONE {
-            sum -= base;
-        } else {
-            points.push(*base);
-            factors.push(*coefficient);
-        }
-    }
-    if points.len() >= BUCKETS_MIN {
-        return sum + C::msm_unchecked(&points, &factors);
-    }
-    for (point, factor) in points.iter().zip(&factors) {
         // A coefficient of -2 is a number of 254 bits; 2 is one of two bits.
         let (direct, negated) = (factor.into_bigint(), (-*factor).into_bigint());
-        if negated < direct {
-            sum -= point.mul_bigint(negated);
+        let one = Fr::ONE.into_bigint();
+        if direct == one {
+            sum += base;
+        } else if negated == one {
+            sum -= base;
+        } else if negated < direct {
+            sum -= base.mul_bigint(negated);
         } else {
-            sum += point.mul_bigint(direct);
+            sum += base.mul_bigint(direct);
         }
     }
     sum
@@ -128,6 +138,7 @@ pub(super) fn generators() -> (G1Affine, G2Affine) {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -138,10 +149,11 @@ mod tests {
         let scalars = weights.take(64);
         let bases: Vec<_> = scalars.iter().map(|scalar| (generators().0 * scalar).into_affine()).collect();
         let small = [1i64, -1, 2, -2, 0, 7, -4096].map(Fr::from);
-        for len in [0, 1, 7, 23, 24, 60] {
-            let terms: Vec<_> = small.iter().chain(&scalars).copied().take(len).zip(3..).collect();
-            let plain: G1Projective = terms.iter().map(|(factor, row)| bases[*row] * factor).sum();
-            assert_eq!(combine::<G1Projective>(&terms, &bases), plain, "{len} terms");
-        }
+        let columns: Vec<Column> = [0, 1, 7, BUCKETS_MIN - 1, BUCKETS_MIN, 60]
+            .map(|len| small.iter().chain(&scalars).copied().take(len).zip(3..).collect())
+            .into();
+        let plain = |column: &Column| column.iter().map(|(factor, row)| bases[*row] * factor).sum();
+        let plain: Vec<G1Projective> = columns.iter().map(plain).collect();
+        assert_eq!(combine::<G1Projective>(&columns, &bases), plain);
     }
 }

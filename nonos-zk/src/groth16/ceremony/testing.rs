@@ -1,5 +1,7 @@
 //! Powers of tau for tests, made by one who knows tau.
 
+use std::io::Cursor;
+
 use ark_bn254::{Fq, Fr, G1Projective, G2Projective};
 use ark_ec::{AffineRepr as _, PrimeGroup as _, ScalarMul as _};
 use ark_ff::{Field as _, PrimeField as _};
@@ -7,7 +9,8 @@ use ark_poly::{EvaluationDomain as _, GeneralEvaluationDomain};
 use ark_std::UniformRand as _;
 
 use super::super::stream::Stream;
-use super::ptau::{MAGIC, VERSION, section};
+use super::Ceremony;
+use super::ptau::{MAGIC, Powers, VERSION, section};
 
 /// A `.ptau` file of a power up to 20 whose secrets come from a seed: **anybody can forge proofs** for
 /// what is built on it. `prepared` adds the Lagrange sections, as `snarkjs powersoftau prepare phase2`.
@@ -61,6 +64,19 @@ pub(super) fn from_secrets(power: u32, tau: Fr, alpha: Fr, beta: Fr, prepared: b
         file.extend_from_slice(&content);
     }
     file
+}
+
+/// Reads powers of tau from any bytes.
+pub fn fuzz_ptau(bytes: &[u8]) {
+    let _ = Powers::read(&mut Cursor::new(bytes), 3, &mut |_| ());
+}
+
+/// Reads a ceremony from any bytes.
+pub fn fuzz_ceremony(bytes: &[u8]) {
+    if let Ok(ceremony) = Ceremony::from_bytes(bytes) {
+        assert!(ceremony.to_bytes() == bytes, "a second encoding of a ceremony");
+        let _ = ceremony.check_chain();
+    }
 }
 
 fn in_g1(factors: &[Fr]) -> Vec<u8> {

@@ -11,6 +11,7 @@ use ark_snark::SNARK as _;
 use nonos_identity::Digest;
 
 use super::super::stream::Stream;
+use super::testing::insecure_ptau;
 use super::*;
 use crate::proof::Profile;
 

@@ -1,0 +1,55 @@
+//! A ceremony for the real circuit.
+
+use std::io::Cursor;
+use std::time::Instant;
+
+use nonos_zk::groth16::ceremony::{Ceremony, CeremonyError, InitialKey, PtauError};
+use nonos_zk::groth16::{Groth16Prover, Groth16Verifier, KeySet, Provenance, VerifyingKey};
+use nonos_zk::testing::{Run, insecure_ptau};
+use nonos_zk::{Profile, Prover as _, Verifier as _};
+
+fn initial(power: u32) -> Result<InitialKey, PtauError> {
+    let mut ptau = Cursor::new(insecure_ptau(power, [1; 32], true));
+    InitialKey::from_ptau(Profile::Lite, &mut ptau, |step| println!("{step}"))
+}
+
+/// Three parties and a beacon, each working on the file of the one before; the keys prove and verify
+/// without anybody's permission, read back from their bytes, too.
+#[test]
+fn lite_keys_of_a_ceremony_prove() {
+    let begin = Instant::now();
+    let power = InitialKey::power_needed(Profile::Lite).unwrap();
+    let initial = initial(power).unwrap();
+    println!("initial key after {:?}", begin.elapsed());
+    let mut file = Ceremony::new(&initial).to_bytes();
+    let refused = Ceremony::from_bytes(&file).unwrap().verify(&initial, |_| ());
+    assert_eq!(refused.unwrap_err(), CeremonyError::NoContribution);
+    for (seed, name) in ["ada", "bob", "eve"].into_iter().enumerate() {
+        let mut ceremony = Ceremony::from_bytes(&file).unwrap();
+        ceremony.contribute(name, [u8::try_from(seed).unwrap(); 32]).unwrap();
+        file = ceremony.to_bytes();
+        println!("{name} after {:?}", begin.elapsed());
+    }
+    let mut ceremony = Ceremony::from_bytes(&file).unwrap();
+    ceremony.beacon("the public", b"block 7", 10).unwrap();
+    let keys = ceremony.verify(&initial, |step| println!("{step}")).unwrap();
+    println!("verified after {:?}", begin.elapsed());
+    assert_eq!(keys.provenance(), Provenance::Ceremony { transcript: *ceremony.transcript().as_bytes() });
+
+    let run = Run::honest(41, 3, 0);
+    let keys = KeySet::from_bytes(&keys.to_bytes()).unwrap();
+    let key = VerifyingKey::from_bytes(&keys.verifying_key().to_bytes()).unwrap();
+    let proof = Groth16Prover::new(keys).unwrap().prove(&run.statement, &run.witness, [5; 32]).unwrap();
+    let verifier = Groth16Verifier::new(key).unwrap();
+    assert_eq!(verifier.verify(&run.statement, &proof), Ok(()));
+    assert!(crate::verifier().verify(&run.statement, &proof).is_err(), "keys of another setup");
+    assert!(verifier.verify(&Run::honest(42, 3, 0).statement, &proof).is_err());
+}
+
+#[test]
+fn the_power_that_is_needed_is_told() {
+    let needed = InitialKey::power_needed(Profile::Lite).unwrap();
+    let error = initial(needed - 1).unwrap_err();
+    assert!(matches!(error, PtauError::Power { found, needed: told } if (found, told) == (needed - 1, needed)));
+    assert!(error.to_string().contains(&format!("power {needed} or more")), "{error}");
+}
