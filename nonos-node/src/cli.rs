@@ -6,6 +6,7 @@ mod init;
 mod key;
 mod run;
 mod status;
+mod zk;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -39,6 +40,9 @@ enum Command {
     /// Make, check and run capsules
     #[command(subcommand)]
     Capsule(capsule::Capsule),
+    /// Make keys in a ceremony, check receipts, export both for the tools of others
+    #[command(subcommand)]
+    Zk(zk::Zk),
     /// Compile one module from standard input; a node starts this for itself
     #[command(hide = true)]
     CompileWorker,
@@ -88,6 +92,7 @@ impl Cli {
             Command::Status(command) => command.run(),
             Command::Key(command) => command.run(),
             Command::Capsule(command) => command.run(),
+            Command::Zk(command) => command.run(),
             Command::CompileWorker => Ok(nonos_capsule::compile_worker()),
         }
     }

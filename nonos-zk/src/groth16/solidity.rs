@@ -32,7 +32,10 @@ impl VerifyingKey {
                 "This one is PUBLISHED: a development key, for tests alone.".to_owned()
             }
             Provenance::Ceremony { transcript } => {
-                format!("This one comes from the ceremony with transcript {}.", Digest::from_bytes(transcript))
+                format!(
+                    "This one comes from the ceremony with transcript {}.",
+                    Digest::from_bytes(transcript)
+                )
             }
         };
         let [ic_x, ic_y] = first;

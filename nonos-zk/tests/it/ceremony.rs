@@ -50,6 +50,8 @@ fn lite_keys_of_a_ceremony_prove() {
 fn the_power_that_is_needed_is_told() {
     let needed = InitialKey::power_needed(Profile::Lite).unwrap();
     let error = initial(needed - 1).unwrap_err();
-    assert!(matches!(error, PtauError::Power { found, needed: told } if (found, told) == (needed - 1, needed)));
+    assert!(
+        matches!(error, PtauError::Power { found, needed: told } if (found, told) == (needed - 1, needed))
+    );
     assert!(error.to_string().contains(&format!("power {needed} or more")), "{error}");
 }

@@ -172,7 +172,12 @@ impl Ceremony {
     ///
     /// # Errors
     /// [`ContributeError`] if name, value or ceremony do not allow it.
-    pub fn beacon(&mut self, name: &str, value: &[u8], iterations_log2: u8) -> Result<Digest, ContributeError> {
+    pub fn beacon(
+        &mut self,
+        name: &str,
+        value: &[u8],
+        iterations_log2: u8,
+    ) -> Result<Digest, ContributeError> {
         self.check_open(name)?;
         if !beacon_allowed(value, iterations_log2) {
             return Err(ContributeError::Beacon);

@@ -120,7 +120,8 @@ impl Contribution {
 
     pub(super) fn secret(turn: &Turn<'_>, factor: &Fr, entropy: &[u8; 32]) -> Self {
         // The challenge depends on no more than what is hashed here, so that a nonce meets one alone.
-        let fields: [&[u8]; 4] = [entropy, turn.transcript.as_bytes(), turn.name.as_bytes(), turn.parameters.as_bytes()];
+        let fields: [&[u8]; 4] =
+            [entropy, turn.transcript.as_bytes(), turn.name.as_bytes(), turn.parameters.as_bytes()];
         let nonce = scalar(domains::CEREMONY_NONCE, &fields);
         let commitment = compress(&(*turn.before * *nonce).into_affine());
         let response = print(&(*nonce + turn.challenge(&commitment) * factor));
@@ -151,7 +152,13 @@ impl Contribution {
                 }
             }
             Means::Secret { commitment, response } => {
-                let turn = Turn { name: &self.name, transcript, before, after: &after, parameters: &self.parameters };
+                let turn = Turn {
+                    name: &self.name,
+                    transcript,
+                    before,
+                    after: &after,
+                    parameters: &self.parameters,
+                };
                 let point = decompress(commitment).ok_or(Fault::Knowledge)?;
                 let response = parse(response).map_err(|_| Fault::Knowledge)?;
                 if *before * response != after * turn.challenge(commitment) + point {
@@ -225,7 +232,9 @@ fn scalar(domain: Domain, fields: &[&[u8]]) -> Zeroizing<Fr> {
 
 /// Names go to terminals: no control characters, not empty.
 pub(super) fn name_allowed(name: &str) -> bool {
-    !name.trim().is_empty() && name.len() <= Contribution::NAME_BYTES_MAX && !name.chars().any(char::is_control)
+    !name.trim().is_empty()
+        && name.len() <= Contribution::NAME_BYTES_MAX
+        && !name.chars().any(char::is_control)
 }
 
 pub(super) fn beacon_allowed(value: &[u8], iterations_log2: u8) -> bool {
@@ -237,7 +246,9 @@ impl fmt::Display for Contribution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.means {
             Means::Secret { .. } => f.write_str(&self.name),
-            Means::Beacon { iterations_log2, .. } => write!(f, "{} (beacon, 2^{iterations_log2} hashes)", self.name),
+            Means::Beacon { iterations_log2, .. } => {
+                write!(f, "{} (beacon, 2^{iterations_log2} hashes)", self.name)
+            }
         }
     }
 }

@@ -45,13 +45,9 @@ impl InitialKey {
         mut progress: impl FnMut(Step),
     ) -> Result<Self, PtauError> {
         match profile {
-            Profile::Lite => Self::of(
-                LiteCircuit::blank(),
-                profile,
-                circuit_digest(profile),
-                ptau,
-                &mut progress,
-            ),
+            Profile::Lite => {
+                Self::of(LiteCircuit::blank(), profile, circuit_digest(profile), ptau, &mut progress)
+            }
         }
     }
 

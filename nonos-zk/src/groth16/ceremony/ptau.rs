@@ -209,8 +209,10 @@ impl Powers {
         for (section, list) in lists {
             let weights = weights.take(list.len() - 1);
             let (_, later) = list.split_first().ok_or(PtauError::Truncated)?;
-            let (later, earlier) =
-                (weighted::<G1Projective>(later, &weights), weighted::<G1Projective>(earlier(list), &weights));
+            let (later, earlier) = (
+                weighted::<G1Projective>(later, &weights),
+                weighted::<G1Projective>(earlier(list), &weights),
+            );
             if !same_ratio(&later, &earlier, tau_g2, &g2) {
                 return Err(inconsistent(section));
             }
@@ -280,9 +282,7 @@ impl<'a, S: Read + Seek> File<'a, S> {
         if self.enter(section::HEADER)? != 4 + 32 + 4 + 4 {
             return Err(PtauError::Curve);
         }
-        if u32::from_le_bytes(bytes(self.source)?) != 32
-            || limbs(&bytes(self.source)?) != Some(Fq::MODULUS)
-        {
+        if u32::from_le_bytes(bytes(self.source)?) != 32 || limbs(&bytes(self.source)?) != Some(Fq::MODULUS) {
             return Err(PtauError::Curve);
         }
         let power = u32::from_le_bytes(bytes(self.source)?);
@@ -323,8 +323,7 @@ impl<'a, S: Read + Seek> File<'a, S> {
 
     /// Goes to the begin of a section and tells its length.
     fn enter(&mut self, id: u32) -> Result<u64, PtauError> {
-        let (start, len) =
-            *self.sections.get(&id).ok_or(PtauError::Malformed("a section is missing"))?;
+        let (start, len) = *self.sections.get(&id).ok_or(PtauError::Malformed("a section is missing"))?;
         self.source.seek(SeekFrom::Start(start))?;
         Ok(len)
     }

@@ -27,13 +27,9 @@ pub(super) fn from_secrets(power: u32, tau: Fr, alpha: Fr, beta: Fr, prepared: b
         core::iter::successors(Some(Fr::ONE), |last| Some(*last * tau)).take(2 * n - 1).collect();
     let times = |list: &[Fr], factor: Fr| -> Vec<Fr> { list.iter().map(|number| *number * factor).collect() };
     let low: Vec<Fr> = powers.iter().copied().take(n).collect();
-    let header = [
-        &32u32.to_le_bytes()[..],
-        &words(Fq::MODULUS.0),
-        &power.to_le_bytes(),
-        &power.to_le_bytes(),
-    ]
-    .concat();
+    let header =
+        [&32u32.to_le_bytes()[..], &words(Fq::MODULUS.0), &power.to_le_bytes(), &power.to_le_bytes()]
+            .concat();
     let mut sections = vec![
         (section::HEADER, header),
         (section::TAU_G1, in_g1(&powers)),
@@ -81,7 +77,11 @@ pub fn fuzz_ceremony(bytes: &[u8]) {
 
 fn in_g1(factors: &[Fr]) -> Vec<u8> {
     let points = G1Projective::generator().batch_mul(factors);
-    points.iter().filter_map(|point| point.xy()).flat_map(|(x, y)| [montgomery(x), montgomery(y)].concat()).collect()
+    points
+        .iter()
+        .filter_map(|point| point.xy())
+        .flat_map(|(x, y)| [montgomery(x), montgomery(y)].concat())
+        .collect()
 }
 
 fn in_g2(factors: &[Fr]) -> Vec<u8> {

@@ -1,4 +1,9 @@
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test fails by panicking")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
 
 use std::io::Cursor;
 
@@ -72,7 +77,8 @@ fn whole() -> Ceremony {
 
 /// Proves and verifies with a key.
 fn works(key: &ark_groth16::ProvingKey<Bn254>) -> bool {
-    let proof = Groth16::<Bn254>::prove(key, Small { x: Some((5, 7)) }, &mut Stream::from_seed([4; 32])).unwrap();
+    let proof =
+        Groth16::<Bn254>::prove(key, Small { x: Some((5, 7)) }, &mut Stream::from_seed([4; 32])).unwrap();
     let verify = |z| Groth16::<Bn254>::verify(&key.vk, &[z], &proof).unwrap();
     assert!(!verify(Small::z(5, 8)), "a proof for another input");
     verify(Small::z(5, 7))

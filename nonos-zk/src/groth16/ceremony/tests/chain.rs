@@ -260,7 +260,10 @@ fn the_factor_of_a_beacon_is_pinned() {
         hash = Digest::of_bytes(hash.as_bytes());
     }
     let wide = nonos_identity::WideDigest::of(crate::domains::CEREMONY_FACTOR, &[hash.as_bytes()]);
-    assert_eq!(beacon_factor(&transcript, "name", b"value", 10), Fr::from_le_bytes_mod_order(wide.as_bytes()));
+    assert_eq!(
+        beacon_factor(&transcript, "name", b"value", 10),
+        Fr::from_le_bytes_mod_order(wide.as_bytes())
+    );
 }
 
 #[test]
