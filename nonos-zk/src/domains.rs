@@ -22,8 +22,12 @@ pub const BLINDING: Domain = Domain::new("nonos/zk/blinding/v1");
 /// Powers of a batch of proofs.
 pub const BATCH: Domain = Domain::new("nonos/zk/batch/v1");
 
-/// Digest of the parameters a setup ceremony starts from, and of those it has come to.
+/// Digest of the powers of tau that were read, which the weights of their check come from.
+pub const CEREMONY_POWERS: Domain = Domain::new("nonos/zk/ceremony-powers/v1");
+/// Digest of the key a setup ceremony starts from.
 pub const CEREMONY_KEY: Domain = Domain::new("nonos/zk/ceremony-key/v1");
+/// Digest of the parameters a setup ceremony has come to.
+pub const CEREMONY_PARAMETERS: Domain = Domain::new("nonos/zk/ceremony-parameters/v1");
 /// The transcript of a ceremony: each contribution hashed onto what came before it.
 pub const CEREMONY_CHAIN: Domain = Domain::new("nonos/zk/ceremony-chain/v1");
 /// Challenge of the proof of knowledge in a contribution.
@@ -50,7 +54,9 @@ pub const ALL: &[Domain] = &[
     DEV_SETUP,
     BLINDING,
     BATCH,
+    CEREMONY_POWERS,
     CEREMONY_KEY,
+    CEREMONY_PARAMETERS,
     CEREMONY_CHAIN,
     CEREMONY_CHALLENGE,
     CEREMONY_FACTOR,

@@ -1,12 +1,13 @@
 //! A ceremony for the real circuit.
 
 use std::io::Cursor;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use nonos_zk::groth16::ceremony::{Ceremony, CeremonyError, InitialKey, PtauError};
 use nonos_zk::groth16::{Groth16Prover, Groth16Verifier, KeySet, Provenance, VerifyingKey};
 use nonos_zk::testing::{Run, insecure_ptau};
-use nonos_zk::{Profile, Prover as _, Verifier as _};
+use nonos_zk::{Profile, Prover as _, Receipt, Verifier as _};
 
 fn initial(power: u32) -> Result<InitialKey, PtauError> {
     let mut ptau = Cursor::new(insecure_ptau(power, [1; 32], true));
@@ -54,4 +55,19 @@ fn the_power_that_is_needed_is_told() {
         matches!(error, PtauError::Power { found, needed: told } if (found, told) == (needed - 1, needed))
     );
     assert!(error.to_string().contains(&format!("power {needed} or more")), "{error}");
+}
+
+/// With the keys that `nonos zk ceremony verify` wrote, a receipt for `nonos zk verify` and snarkjs.
+#[test]
+#[ignore = "needs NONOS_CEREMONY, a folder with the keys of a ceremony; .ci/real_zk makes it"]
+fn a_receipt_with_keys_of_a_ceremony() {
+    let folder = PathBuf::from(std::env::var_os("NONOS_CEREMONY").expect("NONOS_CEREMONY names a folder"));
+    let keys = KeySet::from_bytes(&std::fs::read(folder.join("lite.keys")).unwrap()).unwrap();
+    assert!(matches!(keys.provenance(), Provenance::Ceremony { .. }));
+    let key = VerifyingKey::from_bytes(&std::fs::read(folder.join("lite.vk")).unwrap()).unwrap();
+    assert_eq!(key.id(), keys.verifying_key().id());
+    let run = Run::honest(43, 5, 1);
+    let proof = Groth16Prover::new(keys).unwrap().prove(&run.statement, &run.witness, [6; 32]).unwrap();
+    let receipt = Receipt::sign(&run.receipt(proof, key.id()), &run.exec_key).unwrap();
+    std::fs::write(folder.join("run.receipt"), receipt.as_bytes()).unwrap();
 }

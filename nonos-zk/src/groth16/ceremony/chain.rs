@@ -368,7 +368,7 @@ impl Parameters {
     }
 
     pub(super) fn digest(&self) -> Digest {
-        let mut digest = RunningDigest::new(domains::CEREMONY_KEY);
+        let mut digest = RunningDigest::new(domains::CEREMONY_PARAMETERS);
         absorb(&mut digest, &[self.delta_g1]);
         absorb(&mut digest, &[self.delta_g2]);
         absorb(&mut digest, &self.l);

@@ -50,6 +50,7 @@ pub(super) mod section {
     pub(in super::super) const ALPHA: u32 = 4;
     pub(in super::super) const BETA: u32 = 5;
     pub(in super::super) const BETA_G2: u32 = 6;
+    #[cfg(any(test, feature = "testing"))]
     pub(in super::super) const CONTRIBUTIONS: u32 = 7;
     pub(in super::super) const LAGRANGE_TAU_G1: u32 = 12;
     pub(in super::super) const LAGRANGE_TAU_G2: u32 = 13;
@@ -271,7 +272,7 @@ impl<'a, S: Read + Seek> File<'a, S> {
             }
             source.seek(SeekFrom::Start(at))?;
         }
-        let mut file = Self { source, sections, power: 0, digest: RunningDigest::new(domains::CEREMONY_KEY) };
+        let mut file = Self { source, sections, power: 0, digest: RunningDigest::new(domains::CEREMONY_POWERS) };
         file.power = file.header()?;
         file.check_lengths()?;
         Ok(file)
@@ -337,7 +338,8 @@ impl<'a, S: Read + Seek> File<'a, S> {
     ) -> Result<Vec<Affine<C>>, PtauError> {
         let (start, len) =
             *self.sections.get(&section).ok_or(PtauError::Malformed("a section is missing"))?;
-        let (first, whole) = ((skipped * C::BYTES) as u64, ((skipped + count) * C::BYTES) as u64);
+        let size = C::BYTES as u64;
+        let (first, whole) = (skipped as u64 * size, (skipped + count) as u64 * size);
         if whole > len {
             return Err(PtauError::Truncated);
         }
