@@ -29,10 +29,10 @@ struct Record {
     contributions: Vec<Contribution>,
     /// Points of L.
     #[n(4)]
-    l: u32,
+    l: u64,
     /// Points of H.
     #[n(5)]
-    h: u32,
+    h: u64,
 }
 
 impl Wire for Record {
@@ -48,17 +48,15 @@ impl Ceremony {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let Parameters { delta_g1, delta_g2, l, h } = &self.parameters;
-        let count = |list: &[_]| u32::try_from(list.len()).expect("a domain has at most 2^28 points");
         let record = wire::to_bytes(&Record {
             profile: self.profile,
             circuit: self.circuit,
             initial: self.initial,
             contributions: self.contributions.clone(),
-            l: count(l),
-            h: count(h),
+            l: l.len() as u64,
+            h: h.len() as u64,
         });
-        let len = u32::try_from(record.len()).expect("a record is below its limit");
-        let mut body = [&len.to_le_bytes()[..], &record].concat();
+        let mut body = [&(record.len() as u64).to_le_bytes()[..], &record].concat();
         body.reserve(G1_BYTES + G2_BYTES + (l.len() + h.len()) * G1_BYTES);
         append(delta_g1, &mut body);
         append(delta_g2, &mut body);
@@ -88,8 +86,8 @@ impl Ceremony {
     }
 
     fn from_body(body: &[u8]) -> Option<Result<Self, CeremonyError>> {
-        let (len, rest) = body.split_first_chunk::<4>()?;
-        let (record, rest) = rest.split_at_checked(u32::from_le_bytes(*len).try_into().ok()?)?;
+        let (len, rest) = body.split_first_chunk::<8>()?;
+        let (record, rest) = rest.split_at_checked(u64::from_le_bytes(*len).try_into().ok()?)?;
         let record: Record = wire::from_bytes(record).ok()?;
         if record.contributions.len() > Self::CONTRIBUTIONS_MAX {
             return Some(Err(CeremonyError::Limits));
@@ -97,7 +95,7 @@ impl Ceremony {
         let (delta_g1, rest) = rest.split_at_checked(G1_BYTES)?;
         let (delta_g2, rest) = rest.split_at_checked(G2_BYTES)?;
         // The length is compared before anything is made of the counts.
-        let bytes_of = |count: u32| usize::try_from(count).ok()?.checked_mul(G1_BYTES);
+        let bytes_of = |count: u64| usize::try_from(count).ok()?.checked_mul(G1_BYTES);
         let (l, h) = rest.split_at_checked(bytes_of(record.l)?)?;
         if h.len() != bytes_of(record.h)? {
             return None;

@@ -59,7 +59,7 @@ impl InitialKey {
         let shape = match profile {
             Profile::Lite => Shape::of(LiteCircuit::blank()),
         };
-        Ok(shape?.domain.log_size_of_group().try_into().map_err(|_| PtauError::Circuit)?)
+        shape?.domain.log_size_of_group().try_into().map_err(|_| PtauError::Circuit)
     }
 
     /// The same for any circuit.

@@ -272,7 +272,8 @@ impl<'a, S: Read + Seek> File<'a, S> {
             }
             source.seek(SeekFrom::Start(at))?;
         }
-        let mut file = Self { source, sections, power: 0, digest: RunningDigest::new(domains::CEREMONY_POWERS) };
+        let mut file =
+            Self { source, sections, power: 0, digest: RunningDigest::new(domains::CEREMONY_POWERS) };
         file.power = file.header()?;
         file.check_lengths()?;
         Ok(file)
