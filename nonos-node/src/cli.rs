@@ -7,6 +7,7 @@ mod key;
 mod operators;
 mod run;
 mod status;
+mod zk;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -42,6 +43,9 @@ enum Command {
     /// Make, check and run capsules
     #[command(subcommand)]
     Capsule(capsule::Capsule),
+    /// Make keys in a ceremony, check receipts, export both for the tools of others
+    #[command(subcommand)]
+    Zk(zk::Zk),
     /// Compile one module from standard input; a node starts this for itself
     #[command(hide = true)]
     CompileWorker,
@@ -92,6 +96,7 @@ impl Cli {
             Command::Operators(command) => command.run(),
             Command::Key(command) => command.run(),
             Command::Capsule(command) => command.run(),
+            Command::Zk(command) => command.run(),
             Command::CompileWorker => Ok(nonos_capsule::compile_worker()),
         }
     }

@@ -29,9 +29,22 @@ pub const INPUT: Domain = Domain::new("nonos/node/input/v1");
 pub const OUTPUT: Domain = Domain::new("nonos/node/output/v1");
 /// The bounty of one verifier for one receipt.
 pub const BOUNTY: Domain = Domain::new("nonos/node/bounty/v1");
+/// An operator's entropy for a setup ceremony, from the system's and its own.
+pub const CEREMONY_ENTROPY: Domain = Domain::new("nonos/node/ceremony-entropy/v1");
 
 /// Every domain above, for the workspace-wide uniqueness test.
 pub const ALL: &[Domain] = &[
-    COMMISSION, VERDICT, OPERATORS, VOUCHER, RECORD_ID, SEED, OPERATOR, SUBNET, PURPOSE, INPUT, OUTPUT,
+    COMMISSION,
+    VERDICT,
+    OPERATORS,
+    VOUCHER,
+    RECORD_ID,
+    SEED,
+    OPERATOR,
+    SUBNET,
+    PURPOSE,
+    INPUT,
+    OUTPUT,
     BOUNTY,
+    CEREMONY_ENTROPY,
 ];

@@ -5,6 +5,7 @@
 
 mod batch;
 mod cache;
+pub mod ceremony;
 mod circuit;
 mod engine;
 mod keys;

@@ -15,6 +15,8 @@ use crate::{
     groth16,
 };
 
+pub use crate::groth16::ceremony::testing::{fuzz_ceremony, fuzz_ptau, insecure_ptau};
+
 const DOMAIN: Domain = Domain::new("nonos/zk/testing/v1");
 
 /// A run that keeps its policy, with everything that is secret about it.

@@ -22,6 +22,11 @@ pub enum Provenance {
         /// The seed.
         seed: [u8; 32],
     },
+    /// From a setup ceremony: sound if one contributor forgot its secret.
+    Ceremony {
+        /// The transcript of the ceremony; compare it with those that the contributors published.
+        transcript: [u8; 32],
+    },
 }
 
 /// Why keys cannot be used.
@@ -95,6 +100,17 @@ impl KeySet {
         let label =
             Label { profile, circuit: circuit_digest(profile), provenance: Provenance::InsecureDev { seed } };
         Ok(Self { verifying: VerifyingKey::new(label, key)?, proving: Arc::new(proving) })
+    }
+
+    /// Keys of a ceremony that was verified.
+    pub(super) fn from_ceremony(
+        profile: Profile,
+        circuit: Digest,
+        transcript: [u8; 32],
+        proving: ark_groth16::ProvingKey<Bn254>,
+    ) -> Result<Self, KeyError> {
+        let label = Label { profile, circuit, provenance: Provenance::Ceremony { transcript } };
+        Ok(Self { verifying: VerifyingKey::new(label, proving.vk.clone())?, proving: Arc::new(proving) })
     }
 
     /// Allows these keys although they may come from [`Self::dev_setup`].
@@ -235,7 +251,7 @@ impl VerifyingKey {
     pub(super) const fn check_allowed(&self) -> Result<(), KeyError> {
         match self.provenance {
             Provenance::InsecureDev { .. } if !self.insecure_dev_allowed => Err(KeyError::InsecureDev),
-            Provenance::InsecureDev { .. } => Ok(()),
+            Provenance::InsecureDev { .. } | Provenance::Ceremony { .. } => Ok(()),
         }
     }
 
@@ -256,10 +272,11 @@ impl Label {
             Profile::Lite => 1,
             Profile::Full => 2,
         };
-        let (provenance, seed) = match self.provenance {
+        let (provenance, origin) = match self.provenance {
             Provenance::InsecureDev { seed } => (0, seed),
+            Provenance::Ceremony { transcript } => (1, transcript),
         };
-        [&[profile], &self.circuit.as_bytes()[..], &[provenance], &seed].concat()
+        [&[profile], &self.circuit.as_bytes()[..], &[provenance], &origin].concat()
     }
 
     fn parse(bytes: &[u8]) -> Result<(Self, &[u8]), KeyError> {
@@ -274,6 +291,9 @@ impl Label {
         let provenance = match label {
             [0, seed @ ..] => {
                 Provenance::InsecureDev { seed: seed.try_into().map_err(|_| KeyError::Corrupt)? }
+            }
+            [1, transcript @ ..] => {
+                Provenance::Ceremony { transcript: transcript.try_into().map_err(|_| KeyError::Corrupt)? }
             }
             _ => return Err(KeyError::Corrupt),
         };

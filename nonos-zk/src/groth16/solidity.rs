@@ -2,6 +2,7 @@ use core::fmt::Write as _;
 
 use ark_bn254::{Fq2, G1Affine, G2Affine};
 use ark_ec::AffineRepr as _;
+use nonos_identity::Digest;
 
 use super::engine::parse;
 use super::keys::{Provenance, VerifyingKey};
@@ -27,12 +28,20 @@ impl VerifyingKey {
             let _ = writeln!(sum, "        if (!add(sum, {x}, {y}, inputs[{position}])) return false;");
         }
         let provenance = match self.provenance() {
-            Provenance::InsecureDev { .. } => "This one is PUBLISHED: a development key, for tests alone.",
+            Provenance::InsecureDev { .. } => {
+                "This one is PUBLISHED: a development key, for tests alone.".to_owned()
+            }
+            Provenance::Ceremony { transcript } => {
+                format!(
+                    "This one comes from the ceremony with transcript {}.",
+                    Digest::from_bytes(transcript)
+                )
+            }
         };
         let [ic_x, ic_y] = first;
         include_str!("verifier.sol.in")
             .replace("@ID@", &self.id().to_string())
-            .replace("@PROVENANCE@", provenance)
+            .replace("@PROVENANCE@", &provenance)
             .replace("@COUNT@", &key.gamma_abc_g1.len().saturating_sub(1).to_string())
             .replace("@IC0_X@", &ic_x)
             .replace("@IC0_Y@", &ic_y)

@@ -92,6 +92,22 @@ fn provenance_is_part_of_the_id() {
     assert_ne!(other.id(), dev_keys().verifying_key().id());
 }
 
+/// Keys of a ceremony need no permission, and say which ceremony it was. Calling dev keys so is possible,
+/// for labels are not signed: it is the id that one pins.
+#[test]
+fn keys_of_a_ceremony_are_allowed_and_named() {
+    let bytes = dev_keys().verifying_key().to_bytes();
+    let key = VerifyingKey::from_bytes(&relabelled(bytes.clone(), |bytes| bytes[SEED - 1] = 1)).unwrap();
+    let transcript = bytes[SEED..MATERIAL].try_into().unwrap();
+    assert_eq!(key.provenance(), Provenance::Ceremony { transcript });
+    assert_ne!(key.id(), dev_keys().verifying_key().id());
+    assert!(Groth16Verifier::new(key.clone()).is_ok());
+    assert_eq!(VerifyingKey::from_bytes(&key.to_bytes()).unwrap().id(), key.id());
+    assert!(key.to_solidity().contains("ceremony"));
+    let unknown = VerifyingKey::from_bytes(&relabelled(bytes, |bytes| bytes[SEED - 1] = 2));
+    assert_eq!(unknown.map(drop), Err(KeyError::Corrupt));
+}
+
 /// Alpha, beta, gamma, delta and the inputs' points, each replaced.
 #[test]
 fn unsound_verifying_keys_are_refused() {

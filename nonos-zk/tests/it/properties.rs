@@ -45,6 +45,8 @@ proptest! {
         testing::fuzz_receipt(&bytes);
         testing::fuzz_enrolment(&bytes);
         testing::fuzz_keys(&bytes);
+        testing::fuzz_ptau(&bytes);
+        testing::fuzz_ceremony(&bytes);
     }
 
     #[test]
