@@ -26,7 +26,7 @@ pub use self::chain::{
     ChainCommitment, ChainError, CheckpointOpening, CheckpointOpeningError, CommitError, CommittedChain,
     SignedChain,
 };
-pub use self::referee::{Fault, RefereeError, Verdict, referee};
+pub use self::referee::{RefereeError, Ruling, referee};
 
 /// One of the two parties of a dispute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -27,7 +27,9 @@ pub const INPUT: Domain = Domain::new("nonos/node/input/v1");
 pub const OUTPUT: Domain = Domain::new("nonos/node/output/v1");
 /// The bounty of one verifier for one receipt.
 pub const BOUNTY: Domain = Domain::new("nonos/node/bounty/v1");
+/// What names a run among the faults of a node.
+pub const RUN: Domain = Domain::new("nonos/node/run/v1");
 
 /// Every domain above, for the workspace-wide uniqueness test.
 pub const ALL: &[Domain] =
-    &[COMMISSION, VERDICT, VOUCHER, RECORD_ID, SEED, OPERATOR, SUBNET, PURPOSE, INPUT, OUTPUT, BOUNTY];
+    &[COMMISSION, VERDICT, VOUCHER, RECORD_ID, SEED, OPERATOR, SUBNET, PURPOSE, INPUT, OUTPUT, BOUNTY, RUN];

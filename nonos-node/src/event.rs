@@ -114,6 +114,11 @@ pub enum Event {
         /// Who sent it.
         from: NodeId,
     },
+    /// A re-run convicted a peer of a false claim about a run.
+    Convicted {
+        /// The peer.
+        node: NodeId,
+    },
     /// A transfer was posted.
     Posted {
         /// What it pays for.

@@ -205,6 +205,18 @@ impl Fault {
         }
     }
 
+    /// The claim about a run in received bytes, which nobody has judged: what a judge may need to
+    /// see beforehand. `None` if they are another kind of fault.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if they are not the canonical bytes of a fault.
+    pub fn claim(bytes: &[u8]) -> Result<Option<Vec<u8>>, DecodeError> {
+        match wire::from_bytes(bytes)? {
+            FaultBytes::FalseRun(evidence) => Ok(Some(evidence.into())),
+            FaultBytes::Equivocation(..) => Ok(None),
+        }
+    }
+
     /// The bytes to send to others.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! The re-run that decides a dispute.
 
-use nonos_identity::{NodeId, Verified};
+use nonos_identity::Verified;
 
 use super::accusation::Accusation;
 use super::chain::{ChainCommitment, CommittedChain};
@@ -26,26 +26,17 @@ pub enum RefereeError {
     Run(#[from] RunError),
 }
 
-/// What a re-run says about a party.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The node that answers for it.
-    pub node: NodeId,
-    /// What shows it to anybody who runs the capsule again.
-    pub proof: Verified<Accusation>,
-}
-
 /// A decided dispute: where the parties part, what a re-run found there, and who is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Ruling {
     finding: Finding,
     truth: Option<Claimed>,
-    wrong: Vec<(Party, Fault)>,
+    wrong: Vec<(Party, Verified<Accusation>)>,
     checkpoints: usize,
     gas_used: u64,
 }
 
-impl Verdict {
+impl Ruling {
     /// What the parties signed and opened.
     #[must_use]
     pub const fn finding(&self) -> &Finding {
@@ -59,15 +50,16 @@ impl Verdict {
         self.truth
     }
 
-    /// The fault of a party; `None` if the re-run agrees with it.
+    /// What shows to anybody who runs the capsule again that a party is wrong; `None` if the re-run
+    /// agrees with it here. It may still be wrong elsewhere.
     #[must_use]
-    pub fn fault(&self, party: Party) -> Option<&Fault> {
-        self.wrong.iter().find(|(wrong, _)| *wrong == party).map(|(_, fault)| fault)
+    pub fn accusation(&self, party: Party) -> Option<&Verified<Accusation>> {
+        self.wrong.iter().find(|(wrong, _)| *wrong == party).map(|(_, accusation)| accusation)
     }
 
-    /// The faults of the one party that is wrong, or of both.
-    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
-        self.wrong.iter().map(|(_, fault)| fault)
+    /// The accusations of the one party that is wrong, or of both.
+    pub fn accusations(&self) -> impl Iterator<Item = &Verified<Accusation>> {
+        self.wrong.iter().map(|(_, accusation)| accusation)
     }
 
     /// Checkpoints that were run again, and their gas: all up to the end of the disputed slice.
@@ -84,7 +76,7 @@ impl Verdict {
 ///
 /// # Errors
 /// [`RefereeError`] if there is no decision.
-pub fn referee(loaded: &Loaded, invocation: &Invocation, finding: Finding) -> Result<Verdict, RefereeError> {
+pub fn referee(loaded: &Loaded, invocation: &Invocation, finding: Finding) -> Result<Ruling, RefereeError> {
     check_run(loaded, invocation, finding.chains.first.commitment())?;
     let last = match finding.slice {
         Slice::Until(position) => Some(position),
@@ -104,11 +96,10 @@ pub fn referee(loaded: &Loaded, invocation: &Invocation, finding: Finding) -> Re
             Slice::Whole if commitment(&rerun) != Some(*chain.commitment()) => &None,
             _ => continue,
         };
-        let proof = Accusation::proven(chain.clone(), opening.clone());
-        wrong.push((party, Fault { node: chain.node(), proof }));
+        wrong.push((party, Accusation::proven(chain.clone(), opening.clone())));
     }
     let (checkpoints, gas_used) = (rerun.checkpoints.len(), rerun.gas_used);
-    Ok(Verdict { finding, truth, wrong, checkpoints, gas_used })
+    Ok(Ruling { finding, truth, wrong, checkpoints, gas_used })
 }
 
 /// Whether this is the run that a commitment is about.

@@ -2,7 +2,7 @@
 
 use nonos_capsule::dispute::{
     Accusation, Ask, Claimed, CommitError, CommittedChain, Dispute, Finding, JudgeError, Outcome, Pair,
-    Party, RefereeError, Slice, Verdict, referee,
+    Party, RefereeError, Ruling, Slice, referee,
 };
 use nonos_capsule::{Execution, Invocation, Loaded, MeshPolicy, Policy, replay_until};
 use nonos_identity::{Certificate, Role, SigningKey, Verified, WideDigest, wire};
@@ -65,19 +65,19 @@ fn dispute(first: &Execution, second: &Execution) -> (Finding, usize) {
 }
 
 /// Everything that a wrong party is shown by convinces a third party, and nothing else does.
-fn convicts(verdict: &Verdict, loaded: &Loaded, invocation: &Invocation) {
-    for fault in verdict.faults() {
-        let bytes = fault.proof.to_bytes();
+fn convicts(ruling: &Ruling, loaded: &Loaded, invocation: &Invocation) {
+    for proven in ruling.accusations() {
+        let bytes = proven.to_bytes();
         let accusation = Accusation::parse(&bytes, &network()).unwrap();
-        assert_eq!(accusation.accused(), fault.node);
+        assert_eq!(accusation.accused(), proven.accused());
         assert!(bytes.len() <= Accusation::MAX_BYTES);
-        let proven: Verified<Accusation> = accusation.judge(loaded, invocation).unwrap();
-        assert_eq!(proven, fault.proof);
+        let judged: Verified<Accusation> = accusation.judge(loaded, invocation).unwrap();
+        assert_eq!(judged, *proven);
     }
 }
 
-fn wrong(verdict: &Verdict) -> [bool; 2] {
-    Party::BOTH.map(|party| verdict.fault(party).is_some())
+fn wrong(ruling: &Ruling) -> [bool; 2] {
+    Party::BOTH.map(|party| ruling.accusation(party).is_some())
 }
 
 #[test]
@@ -88,16 +88,16 @@ fn a_lie_about_checkpoint_37_of_120_costs_seven_rounds_and_a_run_up_to_it() {
     let (finding, rounds) = dispute(&truth, &lie(truth.clone(), 37));
     assert!(rounds <= 7, "{rounds} rounds");
     assert_eq!(finding.slice(), Slice::Until(37));
-    let verdict = referee(&loaded, &asked, finding).unwrap();
-    assert_eq!(wrong(&verdict), [false, true]);
-    assert_eq!(verdict.truth(), Some(Claimed::Checkpoint(truth.checkpoints[37])));
-    let (checkpoints, gas) = verdict.cost();
+    let ruling = referee(&loaded, &asked, finding).unwrap();
+    assert_eq!(wrong(&ruling), [false, true]);
+    assert_eq!(ruling.truth(), Some(Claimed::Checkpoint(truth.checkpoints[37])));
+    let (checkpoints, gas) = ruling.cost();
     assert_eq!(checkpoints, 38, "genesis, and not one checkpoint beyond the slice");
     assert!(gas < truth.gas_used / 3, "{gas} of {}", truth.gas_used);
-    convicts(&verdict, &loaded, &asked);
+    convicts(&ruling, &loaded, &asked);
     // The other engine is a referee as good.
     let other = interpreter().load(&verified(signed(&wasm(COUNT), long())), &long()).unwrap();
-    convicts(&verdict, &other, &asked);
+    convicts(&ruling, &other, &asked);
 }
 
 #[test]
@@ -108,9 +108,9 @@ fn lies_anywhere_are_judged_right() {
     let count = truth.checkpoints.len();
     assert!(count > 5);
     let judge = |first: &Execution, second: &Execution| {
-        let verdict = referee(&loaded, &asked, dispute(first, second).0).unwrap();
-        convicts(&verdict, &loaded, &asked);
-        wrong(&verdict)
+        let ruling = referee(&loaded, &asked, dispute(first, second).0).unwrap();
+        convicts(&ruling, &loaded, &asked);
+        wrong(&ruling)
     };
     let longer = |mut execution: Execution| {
         execution.checkpoints.push(WideDigest::of_bytes(b"one more"));
@@ -151,10 +151,10 @@ fn one_result_by_two_ways_takes_a_whole_run() {
     detour.checkpoints[2] = WideDigest::of_bytes(b"elsewhere");
     let (finding, rounds) = dispute(&detour, &truth);
     assert_eq!((finding.slice(), rounds), (Slice::Whole, 0));
-    let verdict = referee(&loaded, &asked, finding).unwrap();
-    assert_eq!(wrong(&verdict), [true, false]);
-    assert_eq!(verdict.cost(), (truth.checkpoints.len(), truth.gas_used));
-    convicts(&verdict, &loaded, &asked);
+    let ruling = referee(&loaded, &asked, finding).unwrap();
+    assert_eq!(wrong(&ruling), [true, false]);
+    assert_eq!(ruling.cost(), (truth.checkpoints.len(), truth.gas_used));
+    convicts(&ruling, &loaded, &asked);
 }
 
 #[test]
@@ -191,8 +191,8 @@ fn an_altered_accusation_accuses_nobody() {
     let (loaded, asked) =
         (load(COUNT, Policy { checkpoint_interval_gas: 2_000_000, ..long() }), invocation(b""));
     let truth = run(&loaded, &asked).unwrap();
-    let verdict = referee(&loaded, &asked, dispute(&truth, &lie(truth.clone(), 3)).0).unwrap();
-    let bytes = verdict.faults().next().unwrap().proof.to_bytes();
+    let ruling = referee(&loaded, &asked, dispute(&truth, &lie(truth.clone(), 3)).0).unwrap();
+    let bytes = ruling.accusations().next().unwrap().to_bytes();
     for at in 0..bytes.len() {
         let mut bad = bytes.clone();
         bad[at] ^= 1;

@@ -191,6 +191,8 @@ fn a_false_run_takes_a_judge() {
     let fault = Fault::false_run(false_run(1, 1), &TestJudge).expect("false");
     let bytes = fault.to_bytes();
     assert_eq!(Fault::parse(&bytes, &network()), Err(FaultError::Unjudged));
+    assert_eq!(Fault::claim(&bytes), Ok(Some(false_run(1, 1))));
+    assert_eq!(Fault::claim(&equivocation(1, 1).to_bytes()), Ok(None));
     assert_eq!(Fault::parse_judged(&bytes, &network(), &TestJudge), Ok(fault));
     let equivocation = equivocation(1, 1);
     assert_eq!(Fault::parse_judged(&equivocation.to_bytes(), &network(), &TestJudge), Ok(equivocation));
