@@ -107,6 +107,10 @@ impl Chain {
         self.links.push(link);
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.links.len()
+    }
+
     pub(crate) fn into_links(self) -> Vec<WideDigest> {
         self.links
     }

@@ -174,7 +174,7 @@ fn tree(payload: &[u8]) -> MerkleTree<ChunkHasher> {
 }
 
 /// Siblings on the path of a leaf: one per level at which its node has a sibling.
-fn path_len(mut index: u32, mut count: u32) -> usize {
+pub(crate) fn path_len(mut index: u32, mut count: u32) -> usize {
     let mut len = 0;
     while count > 1 {
         if index ^ 1 < count {

@@ -38,6 +38,10 @@ pub const CHECKPOINT: Domain = Domain::new("nonos/capsule/checkpoint/v1");
 pub const AOT_KEY: Domain = Domain::new("nonos/capsule/aot-key/v1");
 /// Hash of a whole execution.
 pub const EXECUTION: Domain = Domain::new("nonos/capsule/execution/v1");
+/// Signature over a commitment to a checkpoint chain.
+pub const CHAIN: Domain = Domain::new("nonos/capsule/chain/v1");
+/// Leaf of the tree over a checkpoint chain.
+pub const CHAIN_LEAF: Domain = Domain::new("nonos/capsule/chain-leaf/v1");
 
 /// Every domain above, for the workspace-wide uniqueness test.
 pub const ALL: &[Domain] = &[
@@ -59,4 +63,6 @@ pub const ALL: &[Domain] = &[
     CHECKPOINT,
     AOT_KEY,
     EXECUTION,
+    CHAIN,
+    CHAIN_LEAF,
 ];

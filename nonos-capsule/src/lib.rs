@@ -9,6 +9,7 @@ mod container;
 mod cpu_feature;
 mod dependency;
 mod disclosure;
+pub mod dispute;
 pub mod domains;
 mod execution;
 mod flag_set;
@@ -61,7 +62,7 @@ pub use crate::runtime::error::{Aborted, LoadError, ReplayError, RunError};
 pub use crate::runtime::session::Session;
 #[cfg(feature = "wasmi")]
 pub use crate::runtime::wasmi::WasmiEngine;
-pub use crate::runtime::{Config, Loaded, Runtime, replay};
+pub use crate::runtime::{Config, Loaded, Rerun, Runtime, replay, replay_until};
 pub use crate::signature::{
     AssembleError, CheckSigned, PackError, SignError, SignaturePolicy, SignatureRecord, SignerRole,
     Thresholds, VerifyError,

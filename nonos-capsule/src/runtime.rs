@@ -20,9 +20,7 @@ use crate::policy::Policy;
 use crate::profile::{Caps, Outline};
 use crate::resolve::Resolved;
 use crate::store::{NonceError, NonceStore};
-use nonos_identity::Verified;
-#[cfg(all(feature = "testing", feature = "wasmi"))]
-use nonos_identity::WideDigest;
+use nonos_identity::{Verified, WideDigest};
 
 pub(crate) mod cache;
 pub(crate) mod compile;
@@ -239,6 +237,12 @@ impl Loaded {
         &self.command.policy
     }
 
+    /// The first checkpoint of every run of an invocation: a commitment to all that decides it.
+    #[must_use]
+    pub fn genesis(&self, invocation: &Invocation) -> WideDigest {
+        self.command.genesis(&invocation.nonce, &invocation.digest())
+    }
+
     /// Consumes the nonce, then runs without a mesh; blocks the calling thread until the end.
     ///
     /// # Errors
@@ -314,7 +318,18 @@ impl Loaded {
 
     /// Runs on the calling thread; a panic of the engine stays in here.
     fn session(&self, invocation: &Invocation, port: Box<dyn MeshPort>) -> Result<Box<Session>, Aborted> {
-        let session = Box::new(Session::new(Arc::clone(&self.command), invocation.clone(), port));
+        self.session_until(invocation, port, None)
+    }
+
+    /// As [`Self::session`], and stops when the chain has so many links.
+    fn session_until(
+        &self,
+        invocation: &Invocation,
+        port: Box<dyn MeshPort>,
+        links_max: Option<usize>,
+    ) -> Result<Box<Session>, Aborted> {
+        let session = Session::new(Arc::clone(&self.command), invocation.clone(), port);
+        let session = Box::new(session.with_links_max(links_max));
         let run = AssertUnwindSafe(|| self.program.run(session));
         panic::catch_unwind(run).map_err(|_| Aborted::Host("engine panicked".to_owned()))
     }
@@ -344,4 +359,32 @@ pub fn replay(loaded: &Loaded, invocation: &Invocation, execution: &Execution) -
     let pairs = own.checkpoints.iter().zip(&execution.checkpoints);
     let agreed = pairs.take_while(|(own, theirs)| own == theirs).count();
     Err(ReplayError::Diverged { checkpoint: u32::try_from(agreed).unwrap_or(u32::MAX) })
+}
+
+/// A run that was made again, perhaps not to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rerun {
+    /// The chain, genesis first.
+    pub checkpoints: Vec<WideDigest>,
+    /// Gas used until there.
+    pub gas_used: u64,
+    /// The whole execution, if the run came to its end.
+    pub execution: Option<Execution>,
+}
+
+/// Runs again without spending the nonce and without a mesh, and stops at the checkpoint of a
+/// position: no instruction after it is executed. Without one it runs to the end.
+///
+/// An engine cannot resume in the middle of a stack, so every run starts at the start.
+///
+/// # Errors
+/// [`RunError`] if the host gave up before.
+pub fn replay_until(loaded: &Loaded, invocation: &Invocation, last: Option<u32>) -> Result<Rerun, RunError> {
+    invocation.check()?;
+    let links_max = last.map(|last| (last as usize).saturating_add(1));
+    if links_max == Some(1) {
+        let checkpoints = vec![loaded.genesis(invocation)];
+        return Ok(Rerun { checkpoints, gas_used: 0, execution: None });
+    }
+    Ok(loaded.session_until(invocation, Box::new(NoMesh), links_max)?.into_rerun()?)
 }

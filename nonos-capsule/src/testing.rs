@@ -11,6 +11,7 @@ use nonos_identity::{Digest, NetworkId, Timestamp, Unverified, Verified};
 use proptest::prelude::*;
 
 use crate::container::{CAPSULE_MAGIC, HEAD_MAGIC, with_fitting_table};
+use crate::dispute::{Accusation, ChainCommitment, CheckpointOpening, SignedChain};
 use crate::runtime::wasi;
 use crate::{
     Caps, Capsule, CapsuleId, CapsuleStore, CheckSigned as _, Chunk, ClockMode, Execution, Head, HostCall,
@@ -189,6 +190,26 @@ pub fn fuzz_wire(bytes: &[u8]) {
     let _ = wire::from_bytes::<Policy>(bytes);
     let _ = wire::from_bytes::<Manifest>(bytes);
     let _ = wire::from_bytes::<Execution>(bytes);
+}
+
+/// Feeds bytes to the decoders of a dispute: what they take, they give back byte for byte.
+///
+/// # Panics
+/// If a decoder is wrong.
+pub fn fuzz_dispute(bytes: &[u8]) {
+    let network = NetworkId::from_name("fuzz");
+    if let Ok(opening) = wire::from_bytes::<CheckpointOpening>(bytes) {
+        assert_eq!(wire::to_bytes(&opening), bytes, "an opening has one encoding");
+    }
+    if let Ok(commitment) = wire::from_bytes::<ChainCommitment>(bytes) {
+        assert_eq!(wire::to_bytes(&commitment), bytes, "a commitment has one encoding");
+    }
+    if let Ok(chain) = SignedChain::open_expired(bytes, &network) {
+        assert_eq!(&chain.envelope().as_bytes()[..], bytes, "a signed chain has one encoding");
+    }
+    if let Ok(accusation) = Accusation::parse(bytes, &network) {
+        assert_eq!(accusation.to_bytes(), bytes, "an accusation has one encoding");
+    }
 }
 
 /// Reads bytes as host calls of a hostile guest and makes them: none panics, each is charged, and

@@ -21,10 +21,12 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use crate::board::Board;
+use crate::chains::Chains;
 use crate::circuits::{Descriptors, LINK_PROTOCOL, MeshLinks, descriptor};
 use crate::clock;
 use crate::config::Config;
 use crate::control::SOCKET;
+use crate::dispute::answer::Limiter;
 use crate::event::EventLog;
 use crate::gate::{FACTS_MAX, Gate};
 use crate::keys::{self, Generations, KeyError, Rotatable};
@@ -258,6 +260,9 @@ impl NodeBuilder {
                 path: data_dir.join("nonces.log"),
                 message: error.to_string(),
             })?,
+            chains: Chains::open_directory(data_dir.join("chains"))
+                .map_err(|source| StartError::Io { path: data_dir.join("chains"), source })?,
+            answers: Limiter::new(started),
             generations,
             slots: Mutex::new(slots),
             prover: proofs.prover,

@@ -56,6 +56,10 @@ pub enum Tamper {
     Nonce,
     /// The executor is not enrolled and proves membership in a tree of its own.
     Identity,
+    /// The executor answers disputes with a chain that is false from this checkpoint on. The
+    /// demonstration does not tell it: it takes a second executor to dispute.
+    #[value(skip)]
+    Checkpoint(u32),
 }
 
 /// Settings of a node, `config.toml` in its data directory.
@@ -92,6 +96,9 @@ pub struct Config {
     /// X25519 keys of authorised verifiers, hexadecimal: for each run, the node writes a disclosure
     /// that they alone can open into `disclosures/`. Who ran is then known to them.
     pub auditors: Vec<String>,
+    /// Answers for the runs of this node in disputes, to whoever asks over a circuit. An answer is
+    /// signed: it tells which runs are this node's, which its receipts hide.
+    pub answer_disputes: bool,
     /// For demonstrations: the lie this node tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tamper: Option<Tamper>,
@@ -113,6 +120,7 @@ impl Default for Config {
             allow_insecure_dev_keys: false,
             key_cache: None,
             auditors: Vec::new(),
+            answer_disputes: false,
             tamper: None,
         }
     }
@@ -194,5 +202,8 @@ mod tests {
         let text = toml::to_string_pretty(&Config::default()).expect("plain data");
         assert_eq!(toml::from_str::<Config>(&text).expect("own text"), Config::default());
         assert!(toml::from_str::<Config>("netwrok = \"x\"").is_err());
+        let liar = Config { tamper: Some(Tamper::Checkpoint(37)), ..Config::default() };
+        let text = toml::to_string_pretty(&liar).expect("plain data");
+        assert_eq!(toml::from_str::<Config>(&text).expect("own text"), liar);
     }
 }

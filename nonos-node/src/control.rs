@@ -47,6 +47,20 @@ pub enum Request {
     Operators,
     /// Publishes the tree of the operators that the node knows now.
     PublishOperators,
+    /// Settles what two nodes say about one run.
+    Dispute {
+        /// The job, or a receipt of it.
+        job: Digest,
+        /// A party.
+        first: NodeId,
+        /// The other one; this node and its own run if nobody is named.
+        second: Option<NodeId>,
+    },
+    /// Makes a run again to judge a charge that another node wrote.
+    Judge {
+        /// The file.
+        charge: PathBuf,
+    },
     /// Stops the node.
     Stop,
 }
@@ -81,6 +95,19 @@ pub enum Response {
     Operators {
         /// By ascending root.
         trees: Vec<OperatorTreeView>,
+    },
+    /// To [`Request::Dispute`].
+    Dispute(DisputeReport),
+    /// To [`Request::Judge`]: the charge is true, and the node's trust in the culprit is gone.
+    Convicted {
+        /// The culprit.
+        node: NodeId,
+        /// The false checkpoint; nothing if the chain as a whole is false.
+        position: Option<u32>,
+        /// Whether this node learned it only now.
+        is_new: bool,
+        /// Wall time of fetching and running, in milliseconds.
+        rerun_ms: u64,
     },
     /// Done, nothing to tell.
     Done,
@@ -155,6 +182,87 @@ pub struct PeerTrust {
     pub state: String,
     /// What the score is made of.
     pub explain: Vec<String>,
+}
+
+/// How a dispute went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisputeReport {
+    /// The job.
+    pub job: Digest,
+    /// Its capsule.
+    pub capsule: WideDigest,
+    /// The two parties.
+    pub parties: Vec<DisputeParty>,
+    /// The bisection.
+    pub rounds: Vec<DisputeRound>,
+    /// Its end.
+    pub outcome: DisputeOutcome,
+    /// Checkpoints that the referee ran again, from the start to the end of the disputed slice.
+    pub rerun_checkpoints: usize,
+    /// Gas of that.
+    pub rerun_gas: u64,
+    /// Wall time of preparing and bisecting, in milliseconds.
+    pub bisect_ms: u64,
+    /// Wall time of the re-run, in milliseconds.
+    pub rerun_ms: u64,
+}
+
+/// A party, and what it committed to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisputeParty {
+    /// Who.
+    pub node: NodeId,
+    /// Checkpoints, genesis included.
+    pub checkpoints: u32,
+    /// The hash of its whole run.
+    pub exec_hash: WideDigest,
+}
+
+/// One comparison.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisputeRound {
+    /// The checkpoint both opened.
+    pub position: u32,
+    /// The first party's, in hexadecimal, or how its run ended.
+    pub first: String,
+    /// The second party's.
+    pub second: String,
+    /// Whether they are the same.
+    pub agree: bool,
+}
+
+/// Who is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DisputeOutcome {
+    /// Nobody: the chains are the same.
+    Agreed,
+    /// Who refused or opened wrongly. It convinces this node alone.
+    Forfeited {
+        /// They lost.
+        lost: Vec<Lost>,
+    },
+    /// Whom a re-run found wrong. It convinces everybody who makes the run again.
+    Judged {
+        /// The first checkpoint that differs; nothing if only the way as a whole does.
+        position: Option<u32>,
+        /// What the re-run has there, in hexadecimal; nothing if it ended before.
+        truth: Option<String>,
+        /// One of the parties, or both.
+        lost: Vec<Lost>,
+    },
+}
+
+/// A party that lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Who.
+    pub node: NodeId,
+    /// Why.
+    pub reason: String,
+    /// The file that convinces others, if anything does.
+    pub charge: Option<PathBuf>,
 }
 
 /// Name of the control socket in a data directory.

@@ -31,6 +31,8 @@ pub const OUTPUT: Domain = Domain::new("nonos/node/output/v1");
 pub const BOUNTY: Domain = Domain::new("nonos/node/bounty/v1");
 /// An operator's entropy for a setup ceremony, from the system's and its own.
 pub const CEREMONY_ENTROPY: Domain = Domain::new("nonos/node/ceremony-entropy/v1");
+/// What names a run among the faults of a node.
+pub const RUN: Domain = Domain::new("nonos/node/run/v1");
 
 /// Every domain above, for the workspace-wide uniqueness test.
 pub const ALL: &[Domain] = &[
@@ -47,4 +49,5 @@ pub const ALL: &[Domain] = &[
     OUTPUT,
     BOUNTY,
     CEREMONY_ENTROPY,
+    RUN,
 ];

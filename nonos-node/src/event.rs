@@ -123,6 +123,11 @@ pub enum Event {
         /// Who sent it.
         from: NodeId,
     },
+    /// A re-run convicted a peer of a false claim about a run.
+    Convicted {
+        /// The peer.
+        node: NodeId,
+    },
     /// A transfer was posted.
     Posted {
         /// What it pays for.

@@ -19,9 +19,11 @@ use nonos_zk::{
 };
 
 use crate::board::JobEntry;
+use crate::chains;
 use crate::circuits::{Route, port};
 use crate::clock;
 use crate::config::Tamper;
+use crate::dispute::record::Order;
 use crate::domains;
 use crate::event::Event;
 use crate::fetch::{FetchError, Lanes};
@@ -132,6 +134,16 @@ fn invocation(shared: &Shared, job: &JobEntry) -> Invocation {
     Invocation::new(job.publisher, job.commission.nonce, job.clock, shared.network)
 }
 
+/// The same for an order whose job is no longer known.
+pub(crate) fn asked(shared: &Shared, order: &Order, capsule: &Capsule, input: Vec<u8>) -> Invocation {
+    let Order { publisher, commission, clock } = order;
+    complete(Invocation::new(*publisher, commission.nonce, *clock, shared.network), capsule, input)
+}
+
+fn complete(invocation: Invocation, capsule: &Capsule, input: Vec<u8>) -> Invocation {
+    Invocation { args: vec![capsule.manifest().name.clone()], input, ..invocation }
+}
+
 /// A policy as far as the circuit knows it.
 pub(crate) fn limits(policy: &Policy) -> PolicyLimits {
     PolicyLimits {
@@ -171,15 +183,25 @@ async fn store(shared: &Arc<Shared>, capsule: Verified<Capsule>) {
 
 async fn fetch(shared: &Arc<Shared>, job: &JobEntry) -> Result<(Verified<Capsule>, Vec<u8>), FetchError> {
     let mut lanes = Lanes::open(shared, job.publisher).await?;
-    let capsule = lanes.capsule(job.commission.capsule).await?;
-    store(shared, capsule.clone()).await;
-    fetch_needs(shared, &mut lanes, &capsule).await?;
+    let capsule = fetch_capsule(shared, &mut lanes, job.commission.capsule).await?;
     let input = lanes.input(job.commission.input, job.commission.input_bytes).await?;
     // Whoever lies to be paid does not pay either.
     if shared.config.tamper.is_none() {
         lanes.settle().await;
     }
     Ok((capsule, input))
+}
+
+/// Fetches and keeps a capsule and what it needs.
+pub(crate) async fn fetch_capsule(
+    shared: &Arc<Shared>,
+    lanes: &mut Lanes,
+    id: WideDigest,
+) -> Result<Verified<Capsule>, FetchError> {
+    let capsule = lanes.capsule(id).await?;
+    store(shared, capsule.clone()).await;
+    fetch_needs(shared, lanes, &capsule).await?;
+    Ok(capsule)
 }
 
 /// Fetches the capsules that a capsule needs and this node does not have, from its publisher.
@@ -211,9 +233,7 @@ async fn execute(
     input: Vec<u8>,
 ) -> Option<Execution> {
     let begin = Instant::now();
-    let mut invocation = invocation(shared, job);
-    invocation.args = vec![capsule.manifest().name.clone()];
-    invocation.input = input;
+    let invocation = complete(invocation(shared, job), &capsule, input);
     let host = shared.clone();
     let ran = blocking(move || {
         let rule = SignaturePolicy::new(host.network);
@@ -221,7 +241,7 @@ async fn execute(
         let loaded = host.runtime.load_resolved(&resolved, &Policy::default()).map_err(boxed)?;
         loaded.run(&invocation, &host.nonces).map_err(boxed)
     });
-    let run = match ran.await {
+    let mut run = match ran.await {
         Some(Ok(run)) => run,
         Some(Err(error)) => {
             shared.fail("run the capsule", &*error);
@@ -229,6 +249,12 @@ async fn execute(
         }
         None => return None,
     };
+    if let Some(Tamper::Checkpoint(at)) = shared.config.tamper {
+        chains::lie(&mut run, at);
+    }
+    if let Err(error) = tokio::task::block_in_place(|| shared.chains.keep(&id, &run)) {
+        shared.fail("keep the checkpoints of a run", &error);
+    }
     let told = run.output.get(..OUTPUT_TOLD_MAX.min(run.output.len())).unwrap_or_default();
     shared.tell(Event::Executed {
         job: id,

@@ -3,12 +3,14 @@
 
 mod board;
 mod builder;
+mod chains;
 mod circuits;
 mod clock;
 mod config;
 mod control;
 mod control_socket;
 pub mod demo;
+mod dispute;
 pub mod domains;
 mod event;
 mod executor;
@@ -34,7 +36,8 @@ mod tasks;
 pub use crate::builder::{NodeBuilder, StartError};
 pub use crate::config::{Config, ConfigError, Prices, Roles, Tamper};
 pub use crate::control::{
-    Books, LINE_BYTES_MAX, OperatorTreeView, PeerTrust, Request, Response, SOCKET, Status,
+    Books, DisputeOutcome, DisputeParty, DisputeReport, DisputeRound, LINE_BYTES_MAX, Lost, OperatorTreeView,
+    PeerTrust, Request, Response, SOCKET, Status,
 };
 pub use crate::control_socket::{Client, ClientError};
 pub use crate::event::{Circuit, Entry, Event, EventLog};

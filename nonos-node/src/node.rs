@@ -15,8 +15,10 @@ use tokio::task::JoinSet;
 
 use crate::board::Board;
 use crate::builder::NodeBuilder;
+use crate::chains::Chains;
 use crate::clock;
 use crate::config::Config;
+use crate::dispute::answer::Limiter;
 use crate::event::{Event, EventLog};
 use crate::files;
 use crate::keys::{Generations, Rotatable};
@@ -47,6 +49,10 @@ pub(crate) struct Shared {
     pub(crate) runtime: Runtime,
     pub(crate) capsules: FileCapsuleStore,
     pub(crate) nonces: FileNonceStore,
+    /// Of this node's runs.
+    pub(crate) chains: Chains,
+    /// Bounds what challengers can make this node do.
+    pub(crate) answers: Limiter,
     pub(crate) generations: Generations,
     pub(crate) slots: Mutex<Slots>,
     /// Of executors.

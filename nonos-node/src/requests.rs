@@ -12,7 +12,7 @@ use crate::clock;
 use crate::control::{Books, PeerTrust, Request, Response, Status};
 use crate::node::{Node, Shared};
 use crate::tasks::blocking;
-use crate::{executor, publisher};
+use crate::{dispute, executor, publisher};
 
 /// Longest wait for events that a client can ask for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -56,6 +56,11 @@ impl Node {
             Request::PublishOperators => {
                 self.shared.publish_operators().await.map(|tree| Response::Operators { trees: vec![tree] })
             }
+            Request::Dispute { job, first, second } => {
+                let second = second.unwrap_or(self.shared.me);
+                dispute::settle(&self.shared, job, first, second).await.map(Response::Dispute).map_err(chain)
+            }
+            Request::Judge { charge } => dispute::judge(&self.shared, charge).await.map_err(chain),
             Request::Stop => {
                 self.shared.stopping.send_replace(true);
                 Ok(Response::Done)

@@ -23,7 +23,7 @@ pub use crate::config::{Config, ConfigError};
 pub use crate::engine::{MergeError, TrustEngine};
 pub use crate::evidence::{Evidence, Memory};
 pub use crate::explain::{Contribution, Source};
-pub use crate::fault::{Fault, FaultError};
+pub use crate::fault::{Conviction, Fault, FaultError, Judge, JudgeError};
 pub use crate::fixed::Fixed;
 pub use crate::score::{Score, State};
 pub use crate::snapshot::RestoreError;

@@ -8,7 +8,7 @@ use nonos_identity::{NetworkId, NodeId, Timestamp};
 use crate::attestation::{Attestation, AttestationError};
 use crate::config::{Config, ConfigError};
 use crate::engine::{FaultRecord, TrustEngine};
-use crate::fault::{Fault, FaultError};
+use crate::fault::{Conviction, Fault, FaultError};
 use crate::peer::Peer;
 
 const VERSION: u8 = 1;
@@ -42,6 +42,9 @@ struct FaultLine {
     at: Timestamp,
     #[n(2)]
     pardoned: bool,
+    /// What a judge found; only of faults that take one.
+    #[n(3)]
+    conviction: Option<Conviction>,
 }
 
 #[derive(Encode, Decode)]
@@ -75,17 +78,20 @@ impl TrustEngine {
             peers: self.peers.clone(),
             attestations: attestations.map(|signed| signed.envelope().as_bytes().to_vec().into()).collect(),
             faults: faults
-                .map(|record| FaultLine {
-                    evidence: record.fault.to_bytes().into(),
-                    at: record.at,
-                    pardoned: record.pardoned,
+                .map(|FaultRecord { fault, at, pardoned }| {
+                    let (evidence, conviction) = match &**fault {
+                        Fault::FalseRun { evidence, conviction } => (evidence.clone(), Some(*conviction)),
+                        fault => (fault.to_bytes(), None),
+                    };
+                    FaultLine { evidence: evidence.into(), at: *at, pardoned: *pardoned, conviction }
                 })
                 .collect(),
         })
     }
 
     /// Restores a snapshot and weighs its hearsay at `now`. Every signature in it is checked again,
-    /// at about 50 us each.
+    /// at about 50 us each. What a judge found is believed like the node's own observations: no run
+    /// is made again at a start.
     ///
     /// # Errors
     /// [`RestoreError`] says whose fault it is.
@@ -109,8 +115,11 @@ impl TrustEngine {
             // The limits may be tighter now; what no longer fits is dropped.
             let _ = engine.attestations.merge(Attestation::open_expired(bytes, network)?);
         }
-        for FaultLine { evidence, at, pardoned } in snapshot.faults {
-            let fault = Fault::parse(&evidence, network)?;
+        for FaultLine { evidence, at, pardoned, conviction } in snapshot.faults {
+            let fault = match conviction {
+                Some(conviction) => Fault::convicted(evidence.into(), conviction),
+                None => Fault::parse(&evidence, network)?,
+            };
             engine.faults.insert(fault.key(), FaultRecord { fault, at, pardoned });
         }
         engine.refresh(now);

@@ -10,7 +10,7 @@ use crate::attestation::{Attestation, SignedAttestation};
 use crate::config::Config;
 use crate::engine::TrustEngine;
 use crate::evidence::Evidence;
-use crate::fault::Fault;
+use crate::fault::{Conviction, Fault, Judge, JudgeError};
 
 /// The network of the records made here.
 #[must_use]
@@ -89,13 +89,36 @@ pub fn fuzz_attestation(bytes: &[u8]) {
     }
 }
 
+/// A judge for whom a claim is false if it is its culprit's id and the number of a run, 34 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TestJudge;
+
+impl Judge for TestJudge {
+    fn judge(&self, evidence: &[u8]) -> Result<Conviction, JudgeError> {
+        match evidence.split_first_chunk() {
+            Some((culprit, run)) if run.len() == 2 => {
+                Ok(Conviction { culprit: NodeId::from_bytes(*culprit), run: Digest::of_bytes(run) })
+            }
+            _ => Err(JudgeError::FalseAccusation("the claim is true".into())),
+        }
+    }
+}
+
+/// Evidence that convinces [`TestJudge`].
+#[must_use]
+pub fn false_run(culprit: u16, run: u16) -> Vec<u8> {
+    [&node(culprit).as_bytes()[..], &run.to_le_bytes()].concat()
+}
+
 /// Feeds bytes to the decoder of faults.
 ///
 /// # Panics
 /// As [`fuzz_attestation`].
 pub fn fuzz_fault(bytes: &[u8]) {
-    if let Ok(fault) = Fault::parse(bytes, &network()) {
-        assert_eq!(fault.to_bytes(), bytes, "an accepted encoding is the only one");
+    for fault in [Fault::parse(bytes, &network()), Fault::parse_judged(bytes, &network(), &TestJudge)] {
+        if let Ok(fault) = fault {
+            assert_eq!(fault.to_bytes(), bytes, "an accepted encoding is the only one");
+        }
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) fn dispatch(
             let pages = session.pages(guest).saturating_add(session.world.files.footprint_pages());
             session.charge(pages.saturating_mul(GAS_PER_CHECKPOINT_PAGE), guest)?;
             session.checkpoint(guest, false);
+            session.check_links()?;
             Ok(())
         }
         HostCall::GasLeft => {

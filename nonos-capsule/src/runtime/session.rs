@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use nonos_identity::{Digest, RunningDigest, WideDigest};
 
-use super::Aborted;
 use super::engine::{End, Guest, Stop};
 use super::wasi::{self, Fault, World};
+use super::{Aborted, Rerun};
 use crate::capsule::CapsuleId;
 use crate::checkpoint::{self, Chain, MemoryTree, Moment};
 use crate::cpu_feature::CpuFeatureSet;
@@ -115,6 +115,11 @@ impl Command {
         Self { mounts, ..self }
     }
 
+    /// The first checkpoint of every run of this invocation.
+    pub(super) fn genesis(&self, nonce: &[u8; 32], input_digest: &WideDigest) -> WideDigest {
+        checkpoint::genesis(&self.capsule_id, &self.policy_digest, nonce, input_digest)
+    }
+
     pub(super) fn with_instances(self, instances: Instances) -> Self {
         Self { instances, ..self }
     }
@@ -138,6 +143,8 @@ pub struct Session {
     /// One for each instance.
     memories: Vec<MemoryTree>,
     next_checkpoint: u64,
+    /// Links of the chain after which the run stops, for a referee who looks no further.
+    links_max: Option<usize>,
     /// Gas handed out so far; what is used is this less what is left in the guest.
     granted: u64,
     /// Gas used at the last look.
@@ -152,9 +159,9 @@ pub struct Session {
 
 impl Session {
     pub(super) fn new(command: Arc<Command>, invocation: Invocation, port: Box<dyn MeshPort>) -> Self {
-        let Command { capsule_id, policy, policy_digest, mounts, instances, .. } = &*command;
+        let Command { capsule_id, policy, mounts, instances, .. } = &*command;
         let input_digest = invocation.digest();
-        let genesis = checkpoint::genesis(capsule_id, policy_digest, &invocation.nonce, &input_digest);
+        let genesis = command.genesis(&invocation.nonce, &input_digest);
         Self {
             memories: instances.iter().map(|_| MemoryTree::default()).collect(),
             active: 0,
@@ -163,6 +170,7 @@ impl Session {
             random: Random { seed: (*capsule_id, invocation.nonce, input_digest), stream: None },
             chain: Chain::new(genesis),
             next_checkpoint: 0,
+            links_max: None,
             granted: 0,
             gas_used: 0,
             calls: HostCallSet::EMPTY,
@@ -209,6 +217,7 @@ impl Session {
         self.settle(guest)?;
         if self.gas_used >= self.next_checkpoint {
             self.checkpoint(guest, false);
+            self.check_links()?;
             self.next_checkpoint = self.gas_used.saturating_add(self.interval(guest));
         }
         self.grant(guest);
@@ -251,7 +260,9 @@ impl Session {
         if let Some(guest) = guest {
             depth = guest.depth();
             self.gas_used = self.used(guest);
-            self.checkpoint(guest, true);
+            if !self.has_all_links() {
+                self.checkpoint(guest, true);
+            }
         }
         let status = match end {
             End::Failed(error) => Err(Aborted::Host(error)),
@@ -299,6 +310,33 @@ impl Session {
         };
         execution.exec_hash = execution.compute_hash();
         Ok(execution)
+    }
+
+    /// The links so far and the gas they took; the execution too, if the run came to its end.
+    pub(super) fn into_rerun(self) -> Result<Rerun, Aborted> {
+        let gas_used = self.gas_used.min(self.command.policy.gas_limit);
+        if self.has_all_links() && matches!(self.ending, Some(Err(_))) {
+            return Ok(Rerun { checkpoints: self.chain.into_links(), gas_used, execution: None });
+        }
+        let execution = self.into_execution()?;
+        Ok(Rerun { checkpoints: execution.checkpoints.clone(), gas_used, execution: Some(execution) })
+    }
+
+    /// Lets the run stop as soon as its chain has so many links, genesis included.
+    pub(super) fn with_links_max(self, links_max: Option<usize>) -> Self {
+        Self { links_max, ..self }
+    }
+
+    fn has_all_links(&self) -> bool {
+        self.links_max.is_some_and(|max| self.chain.len() >= max)
+    }
+
+    /// Stops a run whose chain is as long as was asked for.
+    pub(super) fn check_links(&mut self) -> Result<(), Stop> {
+        if self.has_all_links() {
+            return Err(self.stop(Err(Aborted::Host("stopped at the checkpoint asked for".to_owned()))));
+        }
+        Ok(())
     }
 
     /// Gas up to the limit.

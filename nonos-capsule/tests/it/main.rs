@@ -6,6 +6,7 @@ mod compile;
 mod container;
 mod corpus;
 mod differential;
+mod disputes;
 mod images;
 mod libraries;
 mod metering;

@@ -4,16 +4,17 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 
+use nonos_capsule::dispute::CommittedChain;
 use nonos_capsule::testing::{
-    MemoryCapsuleStore, MemoryNonceStore, check_capsule_store, check_nonce_store, fuzz_capsule, fuzz_head,
-    fuzz_image, fuzz_meter, fuzz_wasi, fuzz_wire, policies,
+    MemoryCapsuleStore, MemoryNonceStore, check_capsule_store, check_nonce_store, fuzz_capsule, fuzz_dispute,
+    fuzz_head, fuzz_image, fuzz_meter, fuzz_wasi, fuzz_wire, policies,
 };
 use nonos_capsule::{
     Capsule, CapsuleStore as _, CheckSigned as _, FileCapsuleStore, FileNonceStore, Head, NonceError,
     NonceStore as _, Policy, SignaturePolicy, StoreError,
 };
-use nonos_identity::Digest;
 use nonos_identity::wire::{from_bytes, to_bytes};
+use nonos_identity::{Digest, WideDigest};
 use proptest::prelude::*;
 
 use crate::support::{NOW, author, command, network, policy, signed, verified, wasm};
@@ -56,6 +57,7 @@ proptest! {
         fuzz_capsule(&bytes);
         fuzz_head(&bytes);
         fuzz_wire(&bytes);
+        fuzz_dispute(&bytes);
         fuzz_meter(&bytes);
         fuzz_meter(&[b"\0asm\x01\0\0\0", &bytes[..]].concat());
         fuzz_image(&bytes);
@@ -78,6 +80,11 @@ proptest! {
         fuzz_head(&mutate(capsule.head().to_bytes()));
         fuzz_meter(&mutate(capsule.payload().to_vec()));
         fuzz_wire(&mutate(to_bytes(&capsule.chunk(0).unwrap())));
+        let chain = (0..9).map(|n| WideDigest::of_bytes(&[n])).collect();
+        let input = WideDigest::of_bytes(b"input");
+        let chain = CommittedChain::from_checkpoints(capsule.id(), input, input, chain).unwrap();
+        fuzz_dispute(&mutate(to_bytes(&chain.open(5).unwrap())));
+        fuzz_dispute(&mutate(to_bytes(chain.commitment())));
     }
 }
 

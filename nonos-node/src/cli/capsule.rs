@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod check;
+mod dispute;
 mod inspect;
 mod new;
 mod pack;
@@ -47,6 +48,8 @@ pub(super) enum Capsule {
     Run(run::Run),
     /// Run again what a record tells, and name the first checkpoint that differs
     Replay(replay::Replay),
+    /// Find where two nodes differ about one run, and who is wrong
+    Dispute(dispute::Dispute),
     /// Time verification, loading, start and run of a .mod
     Bench(bench::Bench),
 }
@@ -63,6 +66,7 @@ impl Capsule {
             Self::Verify(command) => command.run(),
             Self::Run(command) => command.run(),
             Self::Replay(command) => command.run(),
+            Self::Dispute(command) => command.run(),
             Self::Bench(command) => command.run(),
         }
     }

@@ -2,6 +2,7 @@
 
 mod demo;
 mod disclosure;
+mod dispute;
 mod domains;
 mod key;
 mod operators;

@@ -1,10 +1,10 @@
 use core::time::Duration;
 
 use nonos_identity::{Digest, Envelope, EnvelopeError, Epoch, NetworkId};
-use nonos_trust::testing::{attestation, key, network, node};
+use nonos_trust::testing::{TestJudge, attestation, false_run, key, network, node};
 use nonos_trust::{
-    Attestation, AttestationError, Evidence, Fault, FaultError, Merge, MergeError, RestoreError, State,
-    TrustEngine,
+    Attestation, AttestationError, Evidence, Fault, FaultError, JudgeError, Merge, MergeError, RestoreError,
+    State, TrustEngine,
 };
 
 use crate::{DAY, OBSERVER, engine, now};
@@ -160,4 +160,57 @@ fn the_digest_speaks_of_shared_state_alone() {
     assert_eq!(a.digest(), b.digest());
     assert!(a.submit_fault(equivocation(2, 1), now()));
     assert_ne!(a.digest(), b.digest());
+}
+
+#[test]
+fn a_judged_false_run_suspends_and_two_blacklist() {
+    let mut engine = engine();
+    for _ in 0..40 {
+        engine.observe(node(1), Evidence::ProofAccepted, now());
+    }
+    let fault = |run| Fault::false_run(false_run(1, run), &TestJudge).expect("false");
+    assert_eq!(fault(1).culprit(), node(1));
+    assert!(engine.submit_fault(fault(1), now()));
+    assert!(!engine.submit_fault(fault(1), now()), "one run counts once");
+    assert_eq!(engine.state(&node(1), now()), State::Suspended);
+    assert_eq!(engine.score(&node(1), now()).permille(), 0);
+    // A run and an attestation are two faults.
+    assert!(engine.submit_fault(equivocation(1, 1), now()));
+    assert_eq!(engine.state(&node(1), now()), State::Blacklisted);
+    engine.pardon(&node(1));
+    assert_eq!(engine.state(&node(1), now()), State::Good);
+
+    let mut engine = self::engine();
+    assert!(engine.submit_fault(fault(1), now()) && engine.submit_fault(fault(2), now()));
+    assert_eq!(engine.state(&node(1), now()), State::Blacklisted);
+}
+
+/// Every node judges for itself: what convinced another one is not believed.
+#[test]
+fn a_false_run_takes_a_judge() {
+    let fault = Fault::false_run(false_run(1, 1), &TestJudge).expect("false");
+    let bytes = fault.to_bytes();
+    assert_eq!(Fault::parse(&bytes, &network()), Err(FaultError::Unjudged));
+    assert_eq!(Fault::claim(&bytes), Ok(Some(false_run(1, 1))));
+    assert_eq!(Fault::claim(&equivocation(1, 1).to_bytes()), Ok(None));
+    assert_eq!(Fault::parse_judged(&bytes, &network(), &TestJudge), Ok(fault));
+    let equivocation = equivocation(1, 1);
+    assert_eq!(Fault::parse_judged(&equivocation.to_bytes(), &network(), &TestJudge), Ok(equivocation));
+
+    let innocent = Fault::false_run(b"a true claim".to_vec(), &TestJudge);
+    assert!(matches!(innocent, Err(FaultError::Judge(JudgeError::FalseAccusation(_)))), "{innocent:?}");
+    let long = Fault::false_run(vec![0; Fault::MAX_EVIDENCE_BYTES + 1], &TestJudge);
+    assert!(matches!(long, Err(FaultError::Decode(_))), "{long:?}");
+}
+
+#[test]
+fn a_snapshot_keeps_what_was_judged() {
+    let mut engine = engine();
+    let fault = Fault::false_run(false_run(1, 1), &TestJudge).expect("false");
+    assert!(engine.submit_fault(fault, now()) && engine.submit_fault(equivocation(2, 1), now()));
+    let bytes = engine.snapshot();
+    let restored = TrustEngine::restore(Default::default(), node(OBSERVER), &network(), &bytes, now());
+    let restored = restored.expect("its own snapshot");
+    assert_eq!((restored.snapshot(), restored.digest()), (bytes, engine.digest()));
+    assert_eq!(restored.state(&node(1), now()), State::Suspended);
 }

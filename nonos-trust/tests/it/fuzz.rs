@@ -1,5 +1,7 @@
 use nonos_identity::Epoch;
-use nonos_trust::testing::{attestation, fuzz_attestation, fuzz_fault, fuzz_snapshot, node};
+use nonos_trust::testing::{
+    TestJudge, attestation, false_run, fuzz_attestation, fuzz_fault, fuzz_snapshot, node,
+};
 use nonos_trust::{Config, Evidence, Fault, TrustEngine};
 use proptest::prelude::*;
 
@@ -29,7 +31,13 @@ proptest! {
         let (a, b) = (attestation(1, 2, Epoch::at(now()), 1, (1, 0)), attestation(1, 2, Epoch::at(now()), 1, (2, 0)));
         let signed = a.envelope().as_bytes().to_vec();
         let fault = Fault::equivocation(a, b).expect("they contradict").to_bytes();
-        let targets = [(signed, fuzz_attestation as fn(&[u8])), (fault, fuzz_fault), (snapshot(), fuzz_snapshot)];
+        let run = Fault::false_run(false_run(1, 1), &TestJudge).expect("false").to_bytes();
+        let targets = [
+            (signed, fuzz_attestation as fn(&[u8])),
+            (fault, fuzz_fault),
+            (run, fuzz_fault),
+            (snapshot(), fuzz_snapshot),
+        ];
         for (mut bytes, fuzz) in targets {
             let (at, cut) = (at.index(bytes.len()), cut.index(bytes.len()));
             fuzz(&bytes[..cut]);

@@ -1,0 +1,222 @@
+//! A dispute between node processes: one lies about a checkpoint, and is found, judged and shunned.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nonos_identity::{Digest, NodeId};
+use nonos_node::{Client, Config, Event, Request, Response, Roles, SOCKET, Tamper, init, pack};
+use serde_json::Value;
+
+const NETWORK: &str = "dispute";
+const PASSPHRASE: &str = "dispute";
+/// The checkpoint that the liar lies about.
+const LIE: u32 = 37;
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// 6 G gas: a node takes a checkpoint every 50 M, so about 120 in a second or two.
+const COUNT: &str = r#"(module
+  (memory (export "memory") 1)
+  (func (export "_start") (local $i i32)
+    (loop $again
+      (i32.store (i32.and (local.get $i) (i32.const 0xfff8)) (local.get $i))
+      (local.set $i (i32.add (local.get $i) (i32.const 1)))
+      (br_if $again (i32.lt_u (local.get $i) (i32.const 456000000))))))"#;
+
+/// A node as a process of its own; it ends with the test.
+struct Process {
+    id: NodeId,
+    data_dir: PathBuf,
+    child: Child,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Process {
+    async fn start(root: &Path, name: &str, roles: Roles, tamper: Option<Tamper>) -> Self {
+        let data_dir = root.join(name);
+        let config = Config {
+            network: NETWORK.into(),
+            roles,
+            operator: name.into(),
+            sync_interval_secs: 1,
+            beacon_min_ms: 250,
+            allow_insecure_dev_keys: true,
+            key_cache: Some(root.join("keys")),
+            answer_disputes: true,
+            tamper,
+            ..Config::default()
+        };
+        let id = init::create(&data_dir, PASSPHRASE, &config).expect("a fresh directory").node_id();
+        let log = File::create(data_dir.join("log.txt")).expect("a log");
+        let child = Command::new(env!("CARGO_BIN_EXE_nonos"))
+            .args(["run", "--data-dir"])
+            .arg(&data_dir)
+            .env("NONOS_PASSPHRASE", PASSPHRASE)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the node starts");
+        let node = Self { id, data_dir, child };
+        let begin = Instant::now();
+        while node.try_ask(&Request::Status).await.is_none() {
+            assert!(begin.elapsed() < PATIENCE, "{name} does not answer");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        node
+    }
+
+    async fn try_ask(&self, request: &Request) -> Option<Response> {
+        Client::connect(&self.data_dir.join(SOCKET)).await.ok()?.ask(request).await.ok()
+    }
+
+    async fn ask(&self, request: Request) -> Response {
+        let response = self.try_ask(&request).await.expect("the node runs");
+        assert!(!matches!(response, Response::Error { .. }), "{response:?}");
+        response
+    }
+
+    async fn until(&self, what: &str, happened: impl Fn(&Event) -> bool) {
+        let (begin, mut since) = (Instant::now(), 0);
+        loop {
+            let Response::Events { entries } = self.ask(Request::Events { since, wait_ms: 1_000 }).await
+            else {
+                panic!("no events")
+            };
+            if entries.iter().any(|entry| happened(&entry.event)) {
+                return;
+            }
+            since = entries.last().map_or(since, |entry| entry.seq + 1);
+            assert!(begin.elapsed() < PATIENCE, "{what} did not happen");
+        }
+    }
+
+    /// `nonos capsule dispute` on this node.
+    fn dispute(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nonos"));
+        command.args(["capsule", "dispute", "--data-dir"]).arg(&self.data_dir).args(args);
+        command.stdin(Stdio::null()).output().expect("the command runs")
+    }
+
+    fn dispute_json(&self, args: &[&str]) -> Value {
+        let output = self.dispute(&[args, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    async fn trust(&self, peer: &NodeId) -> (u32, String) {
+        let Response::Books(books) = self.ask(Request::Books).await else { panic!("no books") };
+        let trust = books.trust.get(peer).expect("known");
+        (trust.permille, trust.state.clone())
+    }
+}
+
+async fn mesh(nodes: &[&Process]) {
+    let Response::Ticket { ticket } = nodes[0].ask(Request::Ticket).await else { panic!("no ticket") };
+    for node in &nodes[1..] {
+        node.ask(Request::Join { ticket: ticket.clone() }).await;
+    }
+    let (begin, others) = (Instant::now(), nodes.len() - 1);
+    for node in nodes {
+        loop {
+            let Response::Status(status) = node.ask(Request::Status).await else { panic!("no status") };
+            if status.links.len() == others && status.relays == others && status.enrolled == others + 1 {
+                break;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{} does not know all nodes: {status:?}", node.id);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+async fn publish(publisher: &Process, root: &Path) -> Digest {
+    let author = init::identity(&publisher.data_dir, PASSPHRASE).expect("its own keys");
+    let wasm = pack::to_wasm(COUNT.as_bytes()).expect("valid text");
+    let bytes = pack::pack_and_sign("count", wasm, &author, NETWORK).expect("a capsule");
+    let (capsule, input) = (root.join("count.mod"), root.join("input"));
+    std::fs::write(&capsule, bytes).expect("written");
+    std::fs::write(&input, b"some input").expect("written");
+    let Response::Published { job, .. } = publisher.ask(Request::Publish { capsule, input }).await else {
+        panic!("not published")
+    };
+    job
+}
+
+#[test]
+fn a_node_that_lies_about_checkpoint_37_of_120_is_found_judged_and_shunned() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(play());
+}
+
+async fn play() {
+    let root = tempfile::tempdir().expect("a directory");
+    let (root, executor) = (root.path(), Roles { executor: true, ..Roles::default() });
+    let publisher = Process::start(root, "publisher", Roles::default(), None).await;
+    let liar = Process::start(root, "liar", executor, Some(Tamper::Checkpoint(LIE))).await;
+    let honest = Process::start(root, "honest", executor, None).await;
+    // Between any two nodes stand the other three.
+    let [relay, other] = ["relay", "other"].map(|name| Process::start(root, name, Roles::default(), None));
+    let (relay, other) = (relay.await, other.await);
+    mesh(&[&publisher, &liar, &honest, &relay, &other]).await;
+
+    let job = publish(&publisher, root).await;
+    for node in [&liar, &honest] {
+        node.until("the run", |event| matches!(event, Event::Executed { .. })).await;
+    }
+    let (job, liar_id, honest_id) = (job.to_string(), liar.id.to_string(), honest.id.to_string());
+
+    // The publisher is the referee of the two.
+    let before = publisher.trust(&liar.id).await;
+    let output = publisher.dispute(&[&job, "--peer", &honest_id, "--peer", &liar_id]);
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let after = publisher.trust(&liar.id).await;
+    assert_eq!((after.0, after.1.as_str()), (0, "suspended"), "{before:?}");
+    assert_ne!(publisher.trust(&honest.id).await.1, "suspended");
+
+    // The honest executor disputes on its own, with its own chain.
+    let report = honest.dispute_json(&[&job, "--peer", &liar_id]);
+    let rounds = report["rounds"].as_array().expect("rounds");
+    assert!(rounds.len() <= 7, "{report}");
+    let parties = report["parties"].as_array().expect("parties");
+    let count = parties[0]["checkpoints"].as_u64().expect("a count");
+    assert!((118..=123).contains(&count), "{report}");
+    let outcome = &report["outcome"];
+    assert_eq!((&outcome["outcome"], outcome["position"].as_u64()), (&"judged".into(), Some(LIE.into())));
+    assert_eq!(report["rerun_checkpoints"].as_u64(), Some(u64::from(LIE) + 1), "no further than the slice");
+    let lost = outcome["lost"].as_array().expect("lost");
+    assert_eq!(lost.len(), 1, "{report}");
+    assert_eq!(lost[0]["node"], liar_id.as_str());
+    assert_eq!(honest.trust(&liar.id).await.0, 0);
+
+    // A third node, which has never run it, believes nobody: it fetches, runs again and convicts.
+    let charge = lost[0]["charge"].as_str().expect("a charge");
+    assert_ne!(relay.trust(&liar.id).await.1, "suspended");
+    let judged = relay.dispute_json(&["--charge", charge]);
+    println!("{judged}");
+    assert_eq!((&judged["node"], judged["position"].as_u64()), (&liar_id.as_str().into(), Some(LIE.into())));
+    assert_eq!((relay.trust(&liar.id).await.0, judged["is_new"].as_bool()), (0, Some(true)));
+    assert_eq!(relay.dispute_json(&["--charge", charge])["is_new"].as_bool(), Some(false));
+
+    // A charge that somebody altered convicts nobody.
+    let mut bytes = std::fs::read(charge).expect("there");
+    let last = bytes.last_mut().expect("not empty");
+    *last ^= 1;
+    let forged = root.join("forged.charge");
+    std::fs::write(&forged, bytes).expect("written");
+    let refused = other.dispute(&["--charge", forged.to_str().expect("text")]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert_ne!(other.trust(&liar.id).await.1, "suspended");
+
+    // Who did not run it is no party.
+    let refused = honest.dispute(&[&job, "--peer", &relay.id.to_string()]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("holds no run"), "{refused:?}");
+}
