@@ -25,6 +25,7 @@ use crate::circuits::{Descriptors, LINK_PROTOCOL, MeshLinks, descriptor};
 use crate::clock;
 use crate::config::Config;
 use crate::control::SOCKET;
+use crate::discloser::Desk;
 use crate::event::EventLog;
 use crate::gate::{FACTS_MAX, Gate};
 use crate::keys::{self, Generations, KeyError, Rotatable};
@@ -253,6 +254,7 @@ impl NodeBuilder {
             trust: Mutex::new(trust),
             ledger: Mutex::new(ledger),
             shelf: Mutex::default(),
+            desk: Arc::new(Desk::new(&data_dir)),
             loading: tokio::sync::Mutex::default(),
             items,
             jobs: Semaphore::new(JOBS_AT_ONCE),

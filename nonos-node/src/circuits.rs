@@ -31,6 +31,8 @@ pub(crate) mod port {
     pub(crate) const SUBMIT: u16 = 2;
     /// Takes claims of fees.
     pub(crate) const CLAIM: u16 = 3;
+    /// Shows openings of hidden fields and carried disclosures.
+    pub(crate) const DISCLOSE: u16 = 5;
 }
 
 /// Relay descriptors in a beacon: this epoch's and the next one's.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod audit;
 mod board;
 mod builder;
 mod circuits;
@@ -9,6 +10,7 @@ mod config;
 mod control;
 mod control_socket;
 pub mod demo;
+mod discloser;
 pub mod domains;
 mod event;
 mod executor;
@@ -18,8 +20,10 @@ mod fetch;
 mod files;
 mod gate;
 pub mod init;
+pub mod inquiry;
 pub mod keys;
 mod node;
+pub mod openings;
 pub mod pack;
 mod publisher;
 pub mod records;
@@ -32,7 +36,7 @@ mod tasks;
 
 pub use crate::builder::{NodeBuilder, StartError};
 pub use crate::config::{Config, ConfigError, Prices, Roles, Tamper};
-pub use crate::control::{Books, LINE_BYTES_MAX, PeerTrust, Request, Response, SOCKET, Status};
+pub use crate::control::{Books, FieldView, LINE_BYTES_MAX, PeerTrust, Request, Response, SOCKET, Status};
 pub use crate::control_socket::{Client, ClientError};
 pub use crate::event::{Circuit, Entry, Event, EventLog};
 pub use crate::init::InitError;

@@ -17,6 +17,7 @@ use crate::board::Board;
 use crate::builder::NodeBuilder;
 use crate::clock;
 use crate::config::Config;
+use crate::discloser::Desk;
 use crate::event::{Event, EventLog};
 use crate::files;
 use crate::keys::{Generations, Rotatable};
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) trust: Mutex<TrustEngine>,
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) shelf: Mutex<Shelf>,
+    pub(crate) desk: Arc<Desk>,
     /// Held while the shelf is filled: one load at a time.
     pub(crate) loading: tokio::sync::Mutex<()>,
     pub(crate) items: Arc<ItemFile>,

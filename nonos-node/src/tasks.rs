@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::gate::{Fact, JOB_ITEM, VERDICT_ITEM};
 use crate::node::Shared;
 use crate::records::{self, Sealed, Verdict, Voucher};
-use crate::{executor, expiry, publisher, seeder, submit};
+use crate::{discloser, executor, expiry, publisher, seeder, submit};
 
 /// How often a node looks whether a new epoch has begun.
 const EPOCH_LOOK: Duration = Duration::from_secs(2);
@@ -94,11 +94,13 @@ pub(crate) async fn onion_links(shared: Arc<Shared>, mut links: StreamReceiver) 
 pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
     let places = || Arc::new(Semaphore::new(STREAMS_MAX));
     let (fetch, submit, claim) = (places(), places(), places());
+    let disclose = places();
     while let Some(arrived) = incoming.recv().await {
         let places = match arrived.port {
             port::FETCH if shared.config.roles.seeder => &fetch,
             port::SUBMIT if shared.config.roles.broadcaster => &submit,
             port::CLAIM => &claim,
+            port::DISCLOSE => &disclose,
             _ => continue,
         };
         // A stream without a place is dropped, which tells its client to come again.
@@ -108,6 +110,9 @@ pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
             let served = match arrived.port {
                 port::FETCH => seeder::serve(&shared, arrived.stream).await,
                 port::SUBMIT => submit::serve(&shared, arrived.stream).await,
+                port::DISCLOSE => {
+                    discloser::serve(&shared.desk, arrived.circuit.number(), arrived.stream).await
+                }
                 _ => publisher::serve_claims(&shared, arrived.stream).await,
             };
             if let Err(error) = served {

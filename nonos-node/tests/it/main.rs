@@ -4,4 +4,5 @@ mod demo;
 mod disclosure;
 mod domains;
 mod key;
+mod openings;
 mod records;
