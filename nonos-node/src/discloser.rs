@@ -109,9 +109,14 @@ impl Desk {
     /// Keeps the disclosure of somebody else's run, to be fetched by its auditors. The caller has
     /// checked that it is of this receipt.
     pub(crate) fn carry(&self, receipt: &Digest, disclosure: &Disclosure) -> io::Result<()> {
+        let bytes = wire::to_bytes(disclosure);
+        if bytes.len() > Disclosure::MAX_BYTES {
+            // It came inside a record that may be longer.
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "disclosure exceeds its limit"));
+        }
         let directory = self.data_dir.join(CARRIED);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        files::replace_secret(&self.carried_path(receipt), &wire::to_bytes(disclosure))
+        files::replace_secret(&self.carried_path(receipt), &bytes)
     }
 }
 
@@ -288,7 +293,9 @@ mod tests {
         let disclosure = Disclosure { receipt: Sealed(vec![1; 9]), opening };
         let receipt = Digest::of_bytes(b"receipt");
         desk.carry(&receipt, &disclosure).expect("written");
-        assert_eq!(desk.answer(&Question::Receipt(receipt)), Answer::Receipt(disclosure));
+        assert_eq!(desk.answer(&Question::Receipt(receipt)), Answer::Receipt(disclosure.clone()));
         assert_eq!(desk.answer(&Question::Receipt(Digest::of_bytes(b"other"))), Answer::Withheld);
+        let bloated = Disclosure { receipt: Sealed(vec![1; Disclosure::MAX_BYTES]), ..disclosure };
+        assert!(desk.carry(&receipt, &bloated).is_err());
     }
 }

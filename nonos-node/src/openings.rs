@@ -77,8 +77,8 @@ pub struct Openings {
 }
 
 impl Wire for Openings {
-    /// As many sealed openings as a manifest has fields, with its peers spread over them.
-    const MAX_BYTES: usize = 160 * 1024;
+    /// As many of the largest openings as a manifest has fields.
+    const MAX_BYTES: usize = (OpeningFile::MAX_BYTES << Hidden::MAX_LEAVES_LOG2) + 128;
 }
 
 /// Why openings are not kept. The caller's to mend, unless the medium failed.
@@ -500,6 +500,9 @@ mod tests {
         assert!(wire::from_bytes::<Openings>(&wire::to_bytes(&openings)).is_ok());
         let opening = fields.open(0).expect("a field");
         let shown = seal(&opening, &id(1), &[peer; SharedBox::MAX_RECIPIENTS]).expect("a key");
+        let largest = Kept { field: 63, from: Timestamp::from_secs(u64::MAX), shown: shown.clone() };
+        let openings = Openings { capsule: id(1), fields: vec![largest; 64] };
+        assert!(wire::from_bytes::<Openings>(&wire::to_bytes(&openings)).is_ok());
         let file = OpeningFile { capsule: id(1), field: 63, shown };
         assert_eq!(wire::from_bytes(&wire::to_bytes(&file)), Ok(file));
     }

@@ -3,6 +3,7 @@
 mod demo;
 mod disclosure;
 mod domains;
+mod fields;
 mod key;
 mod openings;
 mod records;

@@ -65,7 +65,7 @@ impl Mesh {
             if index == PUBLISHER {
                 author = Some(init::identity(&data_dir, "a passphrase").expect("just made"));
             }
-            let node = Node::builder(config, identity).data_dir(&data_dir).start().await;
+            let node = Node::builder(config, identity).data_dir(&data_dir).serve_control(true).start().await;
             nodes.push(node.expect("a node starts"));
         }
         let mesh = Self { dir, nodes, keys, author: author.expect("the publisher") };
@@ -255,6 +255,16 @@ fn each_reader_learns_what_the_rules_allow_when_they_allow_it() {
         };
         assert_eq!(opened(&views[1]), ("customer", "value of customer"));
         assert_eq!(views[2], FieldView::Withheld { field: 4 });
+
+        // As an operator asks: through the running node, by the capsule's file.
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_nonos"));
+        command.current_dir(mesh.dir.path()).args(["capsule", "open", "tool.mod", "1", "2", "--json"]);
+        let output = command.arg("--data-dir").arg(mesh.data_dir(PEER)).output().expect("runs");
+        assert!(output.status.success(), "{output:?}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(report["from"], mesh.nodes[PUBLISHER].id().to_string());
+        assert_eq!(report["fields"][0]["value"], "value of customer");
+        assert_eq!(report["fields"][1]["state"], "withheld");
 
         for (request, reason) in [
             (fields_of(&id, &[64]), "no hidden field 64"),
