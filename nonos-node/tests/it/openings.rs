@@ -87,18 +87,23 @@ impl Mesh {
         mesh
     }
 
+    fn node(&self, index: usize) -> &Node {
+        self.nodes.get(index).expect("a node of the mesh")
+    }
+
     fn data_dir(&self, index: usize) -> PathBuf {
         self.dir.path().join(index.to_string())
     }
 
     async fn ask(&self, index: usize, request: Request) -> Response {
-        self.nodes[index].handle(request).await
+        self.node(index).handle(request).await
     }
 
     async fn until(&self, what: &str, mut holds: impl AsyncFnMut(&Self) -> bool) {
         let begin = Instant::now();
         while !holds(self).await {
-            assert!(begin.elapsed() < Duration::from_secs(90), "waited in vain for {what}");
+            let is_late = begin.elapsed() > Duration::from_secs(90);
+            assert!(!is_late, "waited in vain for {what}: {:?}", self.failures());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -126,17 +131,23 @@ impl Mesh {
     async fn fields(&self, index: usize, capsule: &CapsuleId, fields: &[u8]) -> Vec<FieldView> {
         match self.ask(index, fields_of(capsule, fields)).await {
             Response::Fields { from, fields, .. } => {
-                assert_eq!(from, self.nodes[PUBLISHER].id());
+                assert_eq!(from, self.node(PUBLISHER).id());
                 fields
             }
             other => panic!("{other:?}"),
         }
     }
 
+    /// What the nodes could not do.
+    fn failures(&self) -> Vec<Event> {
+        let all = self.nodes.iter().flat_map(|node| node.events().since(0)).map(|entry| entry.event);
+        all.filter(|event| matches!(event, Event::Failed { .. } | Event::Refused { .. })).collect()
+    }
+
     fn refusals(&self, index: usize) -> Vec<(String, String)> {
-        let entries = self.nodes[index].events().since(0);
+        let entries = self.node(index).events().since(0);
         let refused = entries.into_iter().filter_map(|entry| match entry.event {
-            Event::Refused { what, check, from } if from == self.nodes[PUBLISHER].id() => Some((what, check)),
+            Event::Refused { what, check, from } if from == self.node(PUBLISHER).id() => Some((what, check)),
             _ => None,
         });
         refused.collect()
@@ -144,7 +155,7 @@ impl Mesh {
 
     async fn score(&self, index: usize) -> u32 {
         let Response::Books(books) = self.ask(index, Request::Books).await else { panic!("no books") };
-        books.trust.get(&self.nodes[PUBLISHER].id()).map_or(0, |trust| trust.permille)
+        books.trust.get(&self.node(PUBLISHER).id()).map_or(0, |trust| trust.permille)
     }
 }
 
@@ -155,11 +166,15 @@ fn fields_of(capsule: &CapsuleId, fields: &[u8]) -> Request {
 fn capsule(name: &str, fields: &HiddenFields, author: &Identity) -> Capsule {
     let mut manifest = Manifest::new(name, "0.1.0");
     manifest.hidden = Some(fields.commit().expect("within the rules"));
-    let wasm = pack::to_wasm(b"(module (memory (export \"memory\") 1) (func (export \"_start\")))");
+    let wasm = pack::to_wasm(WAT.as_bytes());
     let mut capsule = Capsule::pack(manifest, Policy::default(), wasm.expect("text")).expect("a capsule");
     pack::sign(&mut capsule, author, NETWORK, now()).expect("room for a signature");
     capsule
 }
+
+/// Counts to a hundred thousand: a run for nothing would pay nothing.
+const WAT: &str = r#"(module (memory (export "memory") 1) (func (export "_start") (local i32)
+    (loop (br_if 0 (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 100000))))))"#;
 
 fn field(name: &str, release: Release) -> Field {
     Field { name: name.into(), value: format!("value of {name}"), release }
@@ -248,7 +263,7 @@ fn each_reader_learns_what_the_rules_allow_when_they_allow_it() {
             carried.insert(&hidden, opening_file(view)).expect("as the rules say");
         }
         carried.save(&mesh.data_dir(STRANGER)).expect("kept");
-        let from = mesh.nodes[STRANGER].id();
+        let from = mesh.node(STRANGER).id();
         let request = Request::Fields { capsule: *id.as_digest(), fields: vec![0, 1, 4], from: Some(from) };
         let Response::Fields { fields: views, .. } = mesh.ask(PEER, request).await else {
             panic!("no answer")
@@ -262,7 +277,7 @@ fn each_reader_learns_what_the_rules_allow_when_they_allow_it() {
         let output = command.arg("--data-dir").arg(mesh.data_dir(PEER)).output().expect("runs");
         assert!(output.status.success(), "{output:?}");
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        assert_eq!(report["from"], mesh.nodes[PUBLISHER].id().to_string());
+        assert_eq!(report["from"], mesh.node(PUBLISHER).id().to_string());
         assert_eq!(report["fields"][0]["value"], "value of customer");
         assert_eq!(report["fields"][1]["state"], "withheld");
 
@@ -286,15 +301,15 @@ fn an_auditor_fetches_a_disclosure_from_the_payer_and_learns_who_ran() {
         let mesh = Mesh::start(true).await;
         let fields = hidden_fields(vec![field("licence", Release::Public)]);
         mesh.publish("tool", &fields).await;
-        let (executor, network) = (mesh.nodes[PEER].id(), NetworkId::from_name(NETWORK));
+        let (executor, network) = (mesh.node(PEER).id(), NetworkId::from_name(NETWORK));
         mesh.until("the fee to be posted on both sides", async |mesh| {
             let paid = |event: &Event| matches!(event, Event::Posted { code, .. } if code == "execution");
             [PUBLISHER, PEER]
                 .iter()
-                .all(|at| mesh.nodes[*at].events().since(0).iter().any(|it| paid(&it.event)))
+                .all(|at| mesh.node(*at).events().since(0).iter().any(|it| paid(&it.event)))
         })
         .await;
-        let events = mesh.nodes[PEER].events().since(0);
+        let events = mesh.node(PEER).events().since(0);
         let receipt = events.iter().find_map(|entry| match &entry.event {
             Event::Proved { nullifier, .. } => Some(*nullifier),
             _ => None,
@@ -302,7 +317,7 @@ fn an_auditor_fetches_a_disclosure_from_the_payer_and_learns_who_ran() {
         let receipt = receipt.expect("a proof");
         mesh.until("the auditor to have the receipt", async |mesh| {
             let seen = |event: &Event| matches!(event, Event::ReceiptVerified { .. });
-            mesh.nodes[STRANGER].events().since(0).iter().any(|it| seen(&it.event))
+            mesh.node(STRANGER).events().since(0).iter().any(|it| seen(&it.event))
         })
         .await;
 
@@ -311,7 +326,7 @@ fn an_auditor_fetches_a_disclosure_from_the_payer_and_learns_who_ran() {
         mesh.until("the payer to carry the disclosure", async |mesh| {
             match mesh.ask(STRANGER, request.clone()).await {
                 Response::Disclosure { from, disclosure } => {
-                    assert_eq!(from, mesh.nodes[PUBLISHER].id());
+                    assert_eq!(from, mesh.node(PUBLISHER).id());
                     fetched = Some(HEXLOWER.decode(disclosure.as_bytes()).expect("hex"));
                     true
                 }
@@ -322,12 +337,12 @@ fn an_auditor_fetches_a_disclosure_from_the_payer_and_learns_who_ran() {
         let disclosure: Disclosure = wire::from_bytes(&fetched.expect("fetched")).expect("canonical");
         let (body, opening) = disclosure.open(&mesh.keys[STRANGER], &network, None).expect("an auditor");
         assert_eq!(opening.run.node, executor);
-        assert_eq!(body.publisher, mesh.nodes[PUBLISHER].id());
+        assert_eq!(body.publisher, mesh.node(PUBLISHER).id());
         assert!(disclosure.open(&mesh.keys[3], &network, None).is_err(), "for auditors alone");
         assert_eq!(disclosure.opening.recipients(), 8, "the number of auditors names nobody");
 
         let other = Digest::of_bytes(b"another receipt");
-        for (receipt, from) in [(receipt, executor), (other, mesh.nodes[PUBLISHER].id())] {
+        for (receipt, from) in [(receipt, executor), (other, mesh.node(PUBLISHER).id())] {
             let response = mesh.ask(STRANGER, Request::Disclosure { receipt, from: Some(from) }).await;
             let withheld =
                 matches!(&response, Response::Error { message } if message.contains("does not show it"));
@@ -338,7 +353,7 @@ fn an_auditor_fetches_a_disclosure_from_the_payer_and_learns_who_ran() {
         let carried = mesh.data_dir(PUBLISHER).join("carried");
         let file = |receipt: &Digest| carried.join(format!("{receipt}.disclosure"));
         std::fs::copy(file(&receipt), file(&other)).expect("copied");
-        let from = Some(mesh.nodes[PUBLISHER].id());
+        let from = Some(mesh.node(PUBLISHER).id());
         let response = mesh.ask(STRANGER, Request::Disclosure { receipt: other, from }).await;
         assert!(
             matches!(&response, Response::Error { message } if message.contains("forged")),
@@ -357,7 +372,7 @@ fn a_forged_opening_is_refused_and_its_sender_named() {
         let id = mesh.publish("tool", &fields).await;
         let other = hidden_fields(vec![field("permit", Release::Public), field("client", peers())]);
         let elsewhere = mesh.publish("other", &other).await;
-        let me = mesh.nodes[PUBLISHER].id().to_string();
+        let me = mesh.node(PUBLISHER).id().to_string();
 
         let show = |kept: Vec<(u8, Shown)>| {
             let kept = kept.into_iter().map(|(field, shown)| Kept { field, from: now(), shown });
