@@ -8,17 +8,18 @@
 //! `leaf = SHA3-256(0x00 || H(leaf, index, salt, name, value))`, `node = SHA3-256(0x01 || l || r)`,
 //! over a power of two of leaves.
 
+mod seal;
+
 use core::fmt;
 
 use minicbor::{Decode, Encode};
-use nonos_identity::wire::{self, Wire};
-use nonos_identity::{Digest, SealError, SealedBox, StaticSecret, Timestamp};
+use nonos_identity::wire::Wire;
+use nonos_identity::{Digest, SharedBox, Timestamp};
 use rs_merkle::{Hasher, MerkleProof, MerkleTree};
 use serde::{Deserialize, Serialize};
 use sha3::{Digest as _, Sha3_256};
 
-use crate::capsule::CapsuleId;
-use crate::domains::{HIDDEN_LEAF, HIDDEN_OPENING, HIDDEN_SALT};
+use crate::domains::{HIDDEN_LEAF, HIDDEN_SALT};
 
 /// Who may see a hidden field, and when. Signed with the manifest, so every holder of an
 /// opening knows what its author wants; it is a rule for honest holders, not a lock.
@@ -121,6 +122,12 @@ impl Hidden {
             && peers.sum::<usize>() <= Self::MAX_PEERS
     }
 
+    /// The rules by index; fields beyond are the author's alone.
+    #[must_use]
+    pub fn releases(&self) -> &[Release] {
+        &self.releases
+    }
+
     /// The rule of a field.
     #[must_use]
     pub fn release(&self, index: u8) -> Option<&Release> {
@@ -191,6 +198,9 @@ pub enum FieldsError {
     /// More peers than a manifest holds.
     #[error("{0} peers exceed the limit of {max}", max = Hidden::MAX_PEERS)]
     Peers(usize),
+    /// More peers for one field than one box is sealed to.
+    #[error("hidden field {0:?} has more than {max} peers", max = SharedBox::MAX_RECIPIENTS)]
+    FieldPeers(String),
 }
 
 impl HiddenFields {
@@ -215,11 +225,14 @@ impl HiddenFields {
             }
         }
         let peers = |field: &Field| if let Release::Peers(peers) = &field.release { peers.len() } else { 0 };
-        let peers = self.fields.iter().map(peers).sum();
-        if peers > Hidden::MAX_PEERS {
-            return Err(FieldsError::Peers(peers));
+        let sum = self.fields.iter().map(peers).sum();
+        if sum > Hidden::MAX_PEERS {
+            return Err(FieldsError::Peers(sum));
         }
-        Ok(())
+        match self.fields.iter().find(|field| peers(field) > SharedBox::MAX_RECIPIENTS) {
+            Some(field) => Err(FieldsError::FieldPeers(field.name.clone())),
+            None => Ok(()),
+        }
     }
 
     /// The fields.
@@ -321,28 +334,6 @@ impl FieldOpening {
             Err(FieldOpeningError)
         }
     }
-
-    /// Encrypts it for one peer, bound to the capsule. `ephemeral` is fresh and used once.
-    ///
-    /// # Errors
-    /// [`SealError`] if the peer's key is none.
-    pub fn seal(
-        &self,
-        capsule: &CapsuleId,
-        to: &Recipient,
-        ephemeral: &StaticSecret,
-    ) -> Result<SealedBox, SealError> {
-        SealedBox::seal(to.as_bytes(), ephemeral, HIDDEN_OPENING, capsule.as_bytes(), &wire::to_bytes(self))
-    }
-
-    /// Decrypts what [`Self::seal`] made; it is still to be checked against the manifest.
-    ///
-    /// # Errors
-    /// [`SealError::Open`] if it is for another peer or capsule, altered, or no opening.
-    pub fn unseal(sealed: &SealedBox, capsule: &CapsuleId, secret: &StaticSecret) -> Result<Self, SealError> {
-        let plain = sealed.open(secret, HIDDEN_OPENING, capsule.as_bytes())?;
-        wire::from_bytes(&plain).map_err(|_| SealError::Open)
-    }
 }
 
 #[derive(Clone)]
@@ -370,7 +361,7 @@ fn leaf(index: u8, salt: &Digest, name: &str, value: &str) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use nonos_identity::WideDigest;
+    use nonos_identity::{StaticSecret, wire};
 
     use super::*;
 
@@ -466,18 +457,6 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_opening_is_for_one_peer_and_capsule() {
-        let opening = fields().open(0).expect("field");
-        let id = |byte| CapsuleId::from_digest(WideDigest::from_bytes([byte; 64]));
-        let sealed = opening.seal(&id(1), &peer(), &secret(9)).expect("valid key");
-        assert_eq!(FieldOpening::unseal(&sealed, &id(1), &secret(1)), Ok(opening.clone()));
-        assert_eq!(FieldOpening::unseal(&sealed, &id(2), &secret(1)), Err(SealError::Open));
-        assert_eq!(FieldOpening::unseal(&sealed, &id(1), &secret(2)), Err(SealError::Open));
-        let nobody = Recipient::from_bytes([0; 32]);
-        assert!(opening.seal(&id(1), &nobody, &secret(9)).is_err());
-    }
-
-    #[test]
     fn fields_keep_their_limits() {
         let field =
             |len: usize| Field { name: "n".repeat(len), value: String::new(), release: Release::Public };
@@ -487,6 +466,8 @@ mod tests {
         assert_eq!(new(vec![field(0)]), Err(FieldsError::Length(String::new())));
         let crowd = Field { release: Release::Peers(vec![peer(); 65]), ..field(1) };
         assert_eq!(new(vec![crowd]), Err(FieldsError::Peers(65)));
+        let crowd = Field { release: Release::Peers(vec![peer(); 33]), ..field(1) };
+        assert_eq!(new(vec![crowd]), Err(FieldsError::FieldPeers("n".to_owned())));
         let largest = Field { release: Release::Peers(vec![peer(); 1]), ..field(64) };
         let hidden = HiddenFields::new([1; 32], vec![largest; 64]).and_then(|fields| fields.commit());
         assert!(minicbor::to_vec(hidden.expect("valid")).expect("encodes").len() < 3_000);

@@ -14,8 +14,9 @@ use crate::container::{CAPSULE_MAGIC, HEAD_MAGIC, with_fitting_table};
 use crate::dispute::{Accusation, ChainCommitment, CheckpointOpening, SignedChain};
 use crate::runtime::wasi;
 use crate::{
-    Caps, Capsule, CapsuleId, CapsuleStore, CheckSigned as _, Chunk, ClockMode, Execution, Head, HostCall,
-    Image, Manifest, NonceError, NonceStore, Policy, RandomMode, SignaturePolicy, StoreError, instrument,
+    Caps, Capsule, CapsuleId, CapsuleStore, CheckSigned as _, Chunk, ClockMode, Execution, Field,
+    FieldOpening, Head, HiddenFields, HostCall, Image, Manifest, NonceError, NonceStore, Policy, RandomMode,
+    Release, SignaturePolicy, StoreError, instrument,
 };
 
 #[cfg(feature = "wasmi")]
@@ -184,8 +185,19 @@ pub fn fuzz_head(bytes: &[u8]) {
     }
 }
 
-/// Feeds bytes to the decoders of chunks, policies, manifests and executions.
+/// Feeds bytes to the decoders of chunks, policies, manifests, executions and hidden fields.
+///
+/// # Panics
+/// If an opening of no field passes its check.
 pub fn fuzz_wire(bytes: &[u8]) {
+    if let Ok(fields) = wire::from_bytes::<HiddenFields>(bytes) {
+        let _ = fields.commit();
+    }
+    if let Ok(opening) = wire::from_bytes::<FieldOpening>(bytes) {
+        let field = Field { name: "x".to_owned(), value: String::new(), release: Release::Public };
+        let hidden = HiddenFields::new([7; 32], vec![field]).and_then(|fields| fields.commit());
+        assert!(hidden.is_ok_and(|hidden| opening.check(&hidden).is_err()), "nobody found the seed");
+    }
     let _ = wire::from_bytes::<Chunk>(bytes);
     let _ = wire::from_bytes::<Policy>(bytes);
     let _ = wire::from_bytes::<Manifest>(bytes);

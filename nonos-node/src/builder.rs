@@ -26,6 +26,7 @@ use crate::circuits::{Descriptors, LINK_PROTOCOL, MeshLinks, descriptor};
 use crate::clock;
 use crate::config::Config;
 use crate::control::SOCKET;
+use crate::discloser::Desk;
 use crate::dispute::answer::Limiter;
 use crate::event::EventLog;
 use crate::gate::{FACTS_MAX, Gate};
@@ -270,6 +271,7 @@ impl NodeBuilder {
             trust: Mutex::new(trust),
             ledger: Mutex::new(ledger),
             shelf: Mutex::default(),
+            desk: Arc::new(Desk::new(&data_dir)),
             loading: tokio::sync::Mutex::default(),
             items,
             jobs: Semaphore::new(JOBS_AT_ONCE),

@@ -33,6 +33,8 @@ pub(crate) mod port {
     pub(crate) const CLAIM: u16 = 3;
     /// Answers for runs of this node.
     pub(crate) const DISPUTE: u16 = 4;
+    /// Shows openings of hidden fields and carried disclosures.
+    pub(crate) const DISCLOSE: u16 = 5;
 }
 
 /// Relay descriptors in a beacon: this epoch's and the next one's.

@@ -34,6 +34,25 @@ pub enum Request {
         /// The capsule.
         capsule: WideDigest,
     },
+    /// Asks a node to show hidden fields of a capsule, over a circuit.
+    Fields {
+        /// The capsule.
+        capsule: WideDigest,
+        /// Places of the fields; if none, all that somebody but the author may see.
+        #[serde(default)]
+        fields: Vec<u8>,
+        /// Whom to ask; the capsule's publisher if not said.
+        #[serde(default)]
+        from: Option<NodeId>,
+    },
+    /// Asks a node for the disclosure of a receipt, over a circuit.
+    Disclosure {
+        /// Id of the receipt.
+        receipt: Digest,
+        /// Whom to ask; the payer if not said.
+        #[serde(default)]
+        from: Option<NodeId>,
+    },
     /// Events from a number on; waits up to `wait_ms` for the first.
     Events {
         /// First number asked for.
@@ -83,6 +102,22 @@ pub enum Response {
         capsule: WideDigest,
         /// The job.
         job: Digest,
+    },
+    /// To [`Request::Fields`].
+    Fields {
+        /// The capsule.
+        capsule: WideDigest,
+        /// Who was asked.
+        from: NodeId,
+        /// In the order asked for.
+        fields: Vec<FieldView>,
+    },
+    /// To [`Request::Disclosure`].
+    Disclosure {
+        /// Who was asked.
+        from: NodeId,
+        /// The disclosure, in hexadecimal; its receipt is checked, its seal is not opened.
+        disclosure: String,
     },
     /// To [`Request::Events`].
     Events {
@@ -156,6 +191,36 @@ pub struct OperatorTreeView {
     pub accepted: bool,
     /// Whom a proof of membership hides.
     pub hides: String,
+}
+
+/// A hidden field as a node learnt it from another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FieldView {
+    /// The signed manifest commits to it.
+    Opened {
+        /// Its place.
+        field: u8,
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
+        /// The opening as a file, in hexadecimal.
+        opening: String,
+    },
+    /// Sealed to others than this node.
+    Sealed {
+        /// Its place.
+        field: u8,
+        /// The opening as a file, in hexadecimal, for whom it is sealed to.
+        opening: String,
+    },
+    /// Not shown: not kept there, or not for anybody, or not yet.
+    Withheld {
+        /// Its place.
+        field: u8,
+    },
 }
 
 /// Trust and ledger views of one node.

@@ -1,6 +1,5 @@
 //! The executor's work: fetch, run, prove, submit, claim.
 
-use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,15 +8,14 @@ use nonos_capsule::{
     SignaturePolicy, Status,
 };
 use nonos_identity::wire;
-use nonos_identity::{
-    Digest, Epoch, NodeId, Opening, PublicRun, SigningKey, StaticSecret, Verified, WideDigest,
-};
+use nonos_identity::{Digest, Epoch, NodeId, Opening, SigningKey, Verified, WideDigest};
 use nonos_mesh::ItemKind;
 use nonos_zk::{
     IdentitySecret, IdentityTree, PolicyLimits, Profile, Proof, Receipt, ReceiptBody, Statement,
     VerifyingKeyId, Witness,
 };
 
+use crate::audit;
 use crate::board::JobEntry;
 use crate::chains;
 use crate::circuits::{Route, port};
@@ -27,7 +25,6 @@ use crate::dispute::record::Order;
 use crate::domains;
 use crate::event::Event;
 use crate::fetch::{FetchError, Lanes};
-use crate::files;
 use crate::node::Shared;
 use crate::records::{Claim, ClaimAnswer, Disclosure, Fulfilment, OpenedTrace, Sealed};
 use crate::submit;
@@ -43,8 +40,6 @@ const PAUSE: Duration = Duration::from_millis(150);
 const CLAIM_TRIES: usize = 60;
 /// Circuits tried to reach the payer.
 const CLAIM_CIRCUITS: usize = 4;
-/// Directory of the disclosures to auditors in a data directory.
-const DISCLOSURES: &str = "disclosures";
 /// Bytes of output told in an event; the whole output stays with the execution.
 const OUTPUT_TOLD_MAX: usize = 64 * 1024;
 
@@ -274,6 +269,8 @@ struct Proven {
     receipt: Digest,
     opening: Opening,
     trace: OpenedTrace,
+    /// For the auditors, if there are any.
+    disclosure: Option<Disclosure>,
 }
 
 async fn prove(
@@ -356,11 +353,13 @@ fn prove_now(
     let signer = (slot.key(), prover.verifying_key_id());
     let (receipt, fulfilment) = sign(job, run, statement, proof, signer)?;
     let opening = slot.opening(identity, signed.head, signed.certificate);
-    if let Err(error) = disclose(shared, &fulfilment.receipt, &opening, &shown) {
+    let disclosure = audit::disclose(shared, &fulfilment.receipt, &opening, &shown).unwrap_or_else(|error| {
         // The run is done and can be paid; only its auditors will have to ask.
         shared.fail("write the disclosure", &*error);
-    }
-    Ok((Proven { profile: prover.profile(), receipt, opening, trace }, fulfilment, proof_bytes))
+        None
+    });
+    let proven = Proven { profile: prover.profile(), receipt, opening, trace, disclosure };
+    Ok((proven, fulfilment, proof_bytes))
 }
 
 fn sign(
@@ -410,21 +409,6 @@ fn membership(shared: &Shared, job: &JobEntry) -> Result<(IdentitySecret, Identi
     Ok((secret, tree))
 }
 
-/// Writes what the authorised verifiers named in the settings may know.
-fn disclose(shared: &Shared, receipt: &Sealed, opening: &Opening, shown: &PublicRun) -> Result<(), Failure> {
-    let auditors = shared.config.auditor_keys()?;
-    if auditors.is_empty() {
-        return Ok(());
-    }
-    let ephemeral = StaticSecret::from_bytes(&clock::random());
-    let opening = opening.seal_to_all(&auditors, &ephemeral, shown, &shared.network)?;
-    let disclosure = Disclosure { receipt: receipt.clone(), opening };
-    let directory = shared.data_dir.join(DISCLOSURES);
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-    let name = format!("{}.disclosure", shown.commitment);
-    Ok(files::replace(&directory.join(name), &wire::to_bytes(&disclosure))?)
-}
-
 /// Hands the receipt to a node that is neither the operator nor, if possible, the payer.
 async fn broadcast(shared: &Arc<Shared>, job: &JobEntry, fulfilment: &Fulfilment) -> bool {
     let mut broadcasters: Vec<NodeId> = {
@@ -452,8 +436,12 @@ fn shuffle(nodes: &mut [NodeId]) {
 
 /// Opens the receipt to its payer, through a circuit, and books the fee once the payer has.
 async fn claim(shared: &Arc<Shared>, job_id: Digest, job: &JobEntry, run: &Execution, proven: &Proven) {
-    let claim =
-        Claim { receipt: proven.receipt, opening: proven.opening.clone(), trace: proven.trace.clone() };
+    let claim = Claim {
+        receipt: proven.receipt,
+        opening: proven.opening.clone(),
+        trace: proven.trace.clone(),
+        disclosure: proven.disclosure.clone(),
+    };
     let claim = wire::to_bytes(&claim);
     for _ in 0..CLAIM_CIRCUITS {
         let route = match shared.first_route("claim fee", job.publisher, &[]).await {

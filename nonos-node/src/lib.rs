@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod audit;
 mod board;
 mod builder;
 mod chains;
@@ -10,6 +11,7 @@ mod config;
 mod control;
 mod control_socket;
 pub mod demo;
+mod discloser;
 mod dispute;
 pub mod domains;
 mod event;
@@ -20,8 +22,10 @@ mod fetch;
 mod files;
 mod gate;
 pub mod init;
+pub mod inquiry;
 pub mod keys;
 mod node;
+pub mod openings;
 mod operators;
 pub mod pack;
 mod publisher;
@@ -36,8 +40,8 @@ mod tasks;
 pub use crate::builder::{NodeBuilder, StartError};
 pub use crate::config::{Config, ConfigError, Prices, Roles, Tamper};
 pub use crate::control::{
-    Books, DisputeOutcome, DisputeParty, DisputeReport, DisputeRound, LINE_BYTES_MAX, Lost, OperatorTreeView,
-    PeerTrust, Request, Response, SOCKET, Status,
+    Books, DisputeOutcome, DisputeParty, DisputeReport, DisputeRound, FieldView, LINE_BYTES_MAX, Lost,
+    OperatorTreeView, PeerTrust, Request, Response, SOCKET, Status,
 };
 pub use crate::control_socket::{Client, ClientError};
 pub use crate::event::{Circuit, Entry, Event, EventLog};

@@ -18,6 +18,7 @@ use crate::builder::NodeBuilder;
 use crate::chains::Chains;
 use crate::clock;
 use crate::config::Config;
+use crate::discloser::Desk;
 use crate::dispute::answer::Limiter;
 use crate::event::{Event, EventLog};
 use crate::files;
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) trust: Mutex<TrustEngine>,
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) shelf: Mutex<Shelf>,
+    pub(crate) desk: Arc<Desk>,
     /// Held while the shelf is filled: one load at a time.
     pub(crate) loading: tokio::sync::Mutex<()>,
     pub(crate) items: Arc<ItemFile>,

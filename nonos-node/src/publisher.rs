@@ -23,7 +23,7 @@ use crate::files;
 use crate::gate::JOB_ITEM;
 use crate::node::Shared;
 use crate::operators::{self, OperatorsError};
-use crate::records::{Claim, ClaimAnswer, Commission, Job, Sealed, public_run};
+use crate::records::{Claim, ClaimAnswer, Commission, Disclosure, Job, Sealed, public_run};
 use crate::submit::{answer_with, read_record};
 use crate::tasks::blocking;
 
@@ -60,6 +60,9 @@ pub(crate) enum PublishError {
     /// The capsule cannot be kept.
     #[error("the capsule cannot be kept: {0}")]
     Store(#[from] nonos_capsule::StoreError),
+    /// The hidden fields beside the capsule cannot be kept.
+    #[error("the hidden fields beside the capsule: {0}")]
+    Openings(#[from] crate::openings::OpeningsError),
     /// The operators' tree cannot be built.
     #[error("the operators' tree cannot be built: {0}")]
     Operators(#[from] OperatorsError),
@@ -90,8 +93,9 @@ pub(crate) async fn publish(
         return Err(PublishError::InputTooLong { len: input_bytes });
     }
     let now = clock::now();
-    let keeper = shared.clone();
-    let kept = blocking(move || keep_capsule(&keeper, &bytes, now)).await.ok_or(PublishError::Stopping)?;
+    let (keeper, file) = (shared.clone(), capsule.to_path_buf());
+    let kept =
+        blocking(move || keep_capsule(&keeper, &file, &bytes, now)).await.ok_or(PublishError::Stopping)?;
     let capsule = kept?;
     let input = keep_input(shared, input).await?;
 
@@ -125,9 +129,15 @@ async fn read(path: &Path) -> Result<Vec<u8>, PublishError> {
     tokio::fs::read(path).await.map_err(|source| PublishError::Io { path: path.into(), source })
 }
 
-fn keep_capsule(shared: &Shared, bytes: &[u8], now: Timestamp) -> Result<Verified<Capsule>, PublishError> {
+fn keep_capsule(
+    shared: &Shared,
+    file: &Path,
+    bytes: &[u8],
+    now: Timestamp,
+) -> Result<Verified<Capsule>, PublishError> {
     let capsule = Capsule::parse(bytes)?.check_signed(&SignaturePolicy::new(shared.network), now)?;
     shared.capsules.put(&capsule)?;
+    crate::openings::keep_beside(&shared.data_dir, file, &capsule)?;
     Ok(capsule)
 }
 
@@ -161,6 +171,7 @@ async fn settle(shared: &Arc<Shared>, claim: Claim) -> ClaimAnswer {
     let payee = claim.opening.run.node;
     let (commission, gas) = (entry.commission, claim.trace.gas_used);
     let network = shared.network;
+    let (receipt, disclosure) = (claim.receipt, claim.disclosure.clone());
     let holds = blocking(move || opens(&entry, claim, &network)).await.unwrap_or(false);
     if !holds {
         return ClaimAnswer::Refused;
@@ -170,10 +181,27 @@ async fn settle(shared: &Arc<Shared>, claim: Claim) -> ClaimAnswer {
     match shared.post_fee(shared.me, payee, amount, Code::Execution, commission).await {
         Posting::New => {
             shared.observe(payee, Evidence::ProofAccepted);
+            if let Some(disclosure) = disclosure {
+                carry(shared, receipt, disclosure).await;
+            }
             ClaimAnswer::Posted(amount)
         }
         Posting::Known => ClaimAnswer::Posted(amount),
         Posting::Refused => ClaimAnswer::AlreadyPaid,
+    }
+}
+
+/// Keeps what the executor of a paid run discloses, for its auditors to fetch here. Each one cost
+/// this node a fee, which bounds how many there are.
+async fn carry(shared: &Arc<Shared>, receipt: Digest, disclosure: Disclosure) {
+    let keeper = shared.clone();
+    let kept = blocking(move || match disclosure.check_receipt(&receipt, &keeper.network) {
+        Ok(_) => keeper.desk.carry(&receipt, &disclosure),
+        Err(error) => Err(io::Error::other(error)),
+    });
+    if let Some(Err(error)) = kept.await {
+        // The run is paid all the same; its auditors will have to ask elsewhere.
+        tracing::warn!(%error, "a disclosure is not carried");
     }
 }
 

@@ -1,19 +1,22 @@
 //! The records that nodes exchange above the subsystems: commissions, jobs, verdicts, vouchers and claims.
 
+mod disclosure;
+
 use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 use nonos_capsule::Execution;
-use nonos_identity::exec::UnsealError;
 use nonos_identity::wire::{self, DecodeError, Wire};
 use nonos_identity::{
-    Certificate, CertificateError, Digest, Domain, Envelope, EnvelopeError, Epoch, IdCommitment, NetworkId,
-    NodeId, Opening, OpeningError, PublicKey, PublicRun, Revocation, Role, SharedBox, Signature,
-    SignatureError, SigningKey, StaticSecret, Timestamp, Unverified, Verified, WideDigest,
+    Certificate, CertificateError, Digest, Domain, Envelope, EnvelopeError, Epoch, NetworkId, NodeId,
+    Opening, PublicKey, Role, Signature, SignatureError, SigningKey, Timestamp, Unverified, Verified,
+    WideDigest,
 };
-use nonos_zk::{IdentityRoot, PolicyLimits, Receipt, ReceiptBody, Statement, Trace};
+use nonos_zk::{IdentityRoot, PolicyLimits, Trace};
 
 use crate::domains;
+
+pub use self::disclosure::{Disclosure, DisclosureError, public_run};
 
 /// What a record is, and how it is told apart on the wire.
 pub trait Record: Wire + Clone {
@@ -340,6 +343,10 @@ pub struct Claim {
     /// Opens the receipt's execution commitment: the gas that the price depends on.
     #[n(2)]
     pub trace: OpenedTrace,
+    /// What the executor discloses to its auditors, for the payer to carry: asking the payer for it
+    /// tells nobody who ran.
+    #[n(3)]
+    pub disclosure: Option<Disclosure>,
 }
 
 /// The values behind an execution commitment.
@@ -406,87 +413,6 @@ impl OpenedTrace {
 impl Wire for Claim {
     /// Room for about four thousand checkpoints, 200 G gas at the default interval.
     const MAX_BYTES: usize = 300 * 1024;
-}
-
-/// A receipt, and who is behind it for the eyes of authorised verifiers alone.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Disclosure {
-    /// The signed receipt.
-    #[n(0)]
-    pub receipt: Sealed,
-    /// The sealed opening.
-    #[n(1)]
-    pub opening: SharedBox,
-}
-
-impl Wire for Disclosure {
-    const MAX_BYTES: usize = 16 * 1024;
-}
-
-/// Why a disclosure discloses nothing.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DisclosureError {
-    /// The receipt is none.
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-    /// The receipt's signature does not hold in this network.
-    #[error(transparent)]
-    Envelope(#[from] EnvelopeError),
-    /// Another key than the execution key signed the receipt.
-    #[error("the receipt is not signed by its execution key")]
-    Signer,
-    /// Not sealed to this key.
-    #[error(transparent)]
-    Unseal(#[from] UnsealError),
-    /// The opening does not hold for the receipt.
-    #[error(transparent)]
-    Opening(#[from] OpeningError),
-}
-
-/// What a statement shows of the identity behind it.
-#[must_use]
-pub fn public_run(statement: &Statement) -> PublicRun {
-    PublicRun {
-        commitment: IdCommitment::from_bytes(*statement.id_commit.as_bytes()),
-        exec_key: statement.exec_key,
-        epoch: statement.epoch,
-    }
-}
-
-impl Disclosure {
-    /// Opens it with an authorised verifier's key: the receipt's signature and the whole chain from
-    /// its execution key to the root key of the node are checked, and the epoch signer's
-    /// certificate against a revocation list of that root, if given. It does not check the
-    /// receipt's proof.
-    ///
-    /// # Errors
-    /// [`DisclosureError`] names the first check that failed.
-    pub fn open(
-        &self,
-        secret: &StaticSecret,
-        network: &NetworkId,
-        revocation: Option<&Verified<Revocation>>,
-    ) -> Result<(ReceiptBody, Verified<Opening>), DisclosureError> {
-        // When it was made, by its own word: an auditor who comes later asks about that time.
-        let mut made = Epoch::default();
-        Envelope::parse(&self.receipt.0)?.check(|envelope| {
-            made = envelope.header().epoch;
-            Ok::<_, DecodeError>(())
-        })?;
-        let domain = nonos_zk::domains::RECEIPT;
-        let signed =
-            Envelope::parse(&self.receipt.0)?.check_signed(domain, network, Receipt::KIND, made.start())?;
-        let body: ReceiptBody = wire::from_bytes(signed.body())?;
-        let statement = &body.statement;
-        if signed.header().key != statement.exec_key {
-            return Err(DisclosureError::Signer);
-        }
-        let shown = public_run(statement);
-        let opening = Opening::unseal_shared(&self.opening, secret, &shown, network)?;
-        let opening = opening.check_run(&shown, network, revocation)?;
-        Ok((body, opening))
-    }
 }
 
 /// The payer's answer to a claim.

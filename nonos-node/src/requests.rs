@@ -12,7 +12,7 @@ use crate::clock;
 use crate::control::{Books, PeerTrust, Request, Response, Status};
 use crate::node::{Node, Shared};
 use crate::tasks::blocking;
-use crate::{dispute, executor, publisher};
+use crate::{dispute, executor, inquiry, publisher};
 
 /// Longest wait for events that a client can ask for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -40,6 +40,12 @@ impl Node {
                         Err("no job names a provider of this capsule; wait for its publisher's job".into())
                     }
                 }
+            }
+            Request::Fields { capsule, fields, from } => {
+                inquiry::fields(&self.shared, capsule, fields, from).await.map_err(chain)
+            }
+            Request::Disclosure { receipt, from } => {
+                inquiry::receipt(&self.shared, receipt, from).await.map_err(chain)
             }
             Request::Events { since, wait_ms } => {
                 let patience = Duration::from_millis(wait_ms).min(WAIT_MAX);

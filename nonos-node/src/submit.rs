@@ -16,7 +16,7 @@ use crate::node::Shared;
 use crate::records::{Fulfilment, Sealed};
 
 /// How long the other end may take to answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the broadcaster answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

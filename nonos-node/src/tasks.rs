@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::gate::{Fact, JOB_ITEM, OPERATORS_ITEM, VERDICT_ITEM};
 use crate::node::Shared;
 use crate::records::{self, Sealed, Verdict, Voucher};
-use crate::{dispute, executor, expiry, publisher, seeder, submit};
+use crate::{discloser, dispute, executor, expiry, publisher, seeder, submit};
 
 /// How often a node looks whether a new epoch has begun.
 const EPOCH_LOOK: Duration = Duration::from_secs(2);
@@ -95,12 +95,14 @@ pub(crate) async fn onion_links(shared: Arc<Shared>, mut links: StreamReceiver) 
 pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
     let places = || Arc::new(Semaphore::new(STREAMS_MAX));
     let (fetch, submit, claim, dispute) = (places(), places(), places(), places());
+    let disclose = places();
     while let Some(arrived) = incoming.recv().await {
         let places = match arrived.port {
             port::FETCH if shared.config.roles.seeder => &fetch,
             port::SUBMIT if shared.config.roles.broadcaster => &submit,
             port::CLAIM => &claim,
             port::DISPUTE if shared.config.answer_disputes => &dispute,
+            port::DISCLOSE => &disclose,
             _ => continue,
         };
         // A stream without a place is dropped, which tells its client to come again.
@@ -111,6 +113,9 @@ pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
                 port::FETCH => seeder::serve(&shared, arrived.stream).await,
                 port::SUBMIT => submit::serve(&shared, arrived.stream).await,
                 port::DISPUTE => dispute::answer::serve(&shared, arrived.stream).await,
+                port::DISCLOSE => {
+                    discloser::serve(&shared.desk, arrived.circuit.number(), arrived.stream).await
+                }
                 _ => publisher::serve_claims(&shared, arrived.stream).await,
             };
             if let Err(error) = served {

@@ -3,9 +3,12 @@
 mod bench;
 mod build;
 mod check;
+mod disclose;
 mod dispute;
+mod fields;
 mod inspect;
 mod new;
+mod open;
 mod pack;
 mod recipe;
 mod record;
@@ -42,6 +45,12 @@ pub(super) enum Capsule {
     Sign(sign::Sign),
     /// Show what a .mod says of itself; checks nothing but its format
     Inspect(inspect::Inspect),
+    /// List the hidden fields of a .mod and who may see them
+    Fields(fields::Fields),
+    /// Disclose hidden fields: let the node show them by their rules, or write one to a file
+    Disclose(disclose::Disclose),
+    /// Open hidden fields of a capsule: ask a node for them, or read one from a file
+    Open(open::Open),
     /// Check format, digests, signatures and attestations of a .mod
     Verify(verify::Verify),
     /// Run a .mod here, outside of any mesh
@@ -63,6 +72,9 @@ impl Capsule {
             Self::Pack(command) => command.run(),
             Self::Sign(command) => command.run(),
             Self::Inspect(command) => command.run(),
+            Self::Fields(command) => command.run(),
+            Self::Disclose(command) => command.run(),
+            Self::Open(command) => command.run(),
             Self::Verify(command) => command.run(),
             Self::Run(command) => command.run(),
             Self::Replay(command) => command.run(),

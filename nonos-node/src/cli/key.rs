@@ -51,7 +51,8 @@ pub(super) enum Key {
     /// Open a receipt that was disclosed to this node
     ///
     /// The executor names the X25519 key that --show-key prints in `auditors` of its config.toml; its
-    /// node then writes a file for each run into disclosures/. Opening it checks, offline, that the
+    /// node then writes a file for each run into disclosures/ and leaves a copy with the payer of the
+    /// run, where --receipt fetches it without a word on who ran. Opening it checks, offline, that the
     /// receipt was signed by a one-run key, that this key is in the tree the executor's epoch signer
     /// signed, and that its root key certified that signer. It does not check the receipt's proof.
     /// What it shows proves to others, too, who ran: keep it to yourself.

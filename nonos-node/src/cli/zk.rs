@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use nonos_identity::Envelope;
-use nonos_identity::wire::{self, DecodeError, Wire as _};
+use nonos_identity::wire::{self, Wire as _};
 use nonos_node::records::Disclosure;
 use nonos_zk::groth16::VerifyingKey;
 use nonos_zk::groth16::ceremony::{InitialKey, Step};
@@ -90,15 +90,10 @@ impl ReceiptFile {
         if let Ok(disclosure) = wire::from_bytes::<Disclosure>(&bytes) {
             bytes = disclosure.receipt.0;
         }
-        let none =
-            |error: &dyn Error| format!("{} is neither a receipt nor a disclosure: {error}", path.display());
-        Receipt::parse(&bytes).map_err(|error| none(&error))?;
-        let mut body = None;
-        let _ = Envelope::parse(&bytes).map_err(|error| none(&error))?.check(|envelope| {
-            body = Some(wire::from_bytes(envelope.body())?);
-            Ok::<_, DecodeError>(())
-        })?;
-        Ok(Self { bytes, body: body.ok_or("a receipt without a body")? })
+        let receipt = Receipt::parse(&bytes)
+            .map_err(|error| format!("{} is neither a receipt nor a disclosure: {error}", path.display()))?;
+        let body = receipt.body().clone();
+        Ok(Self { bytes, body })
     }
 }
 

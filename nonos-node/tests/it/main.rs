@@ -4,6 +4,8 @@ mod demo;
 mod disclosure;
 mod dispute;
 mod domains;
+mod fields;
 mod key;
+mod openings;
 mod operators;
 mod records;

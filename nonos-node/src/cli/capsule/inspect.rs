@@ -45,7 +45,7 @@ impl Inspect {
             println!("needs       {} = capsule {}{place}", need.name, need.capsule);
         }
         if manifest.hidden.is_some() {
-            println!("hidden      some fields, by a commitment");
+            println!("hidden      some fields, by a commitment: nonos capsule fields");
         }
         for attestation in capsule.attestations() {
             println!(

@@ -49,6 +49,10 @@ impl Pack {
         } else {
             println!("capsule {}", capsule.id());
             println!("written to {}; next: nonos capsule sign {0}", output.display());
+            if capsule.manifest().hidden.is_some() {
+                let secret = nonos_node::openings::secret_path(&output);
+                println!("hidden fields in {}, yours alone: nonos capsule disclose", secret.display());
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use nonos_capsule::{Capsule, Dependency, Field, HiddenFields, Kind, Manifest, Policy};
 use nonos_identity::Epoch;
+use nonos_node::openings;
 use serde::{Deserialize, Serialize};
 
 use super::{now, text, write};
@@ -89,20 +90,10 @@ impl Recipe {
             getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
             let fields = HiddenFields::new(seed, self.hidden)?;
             manifest.hidden = Some(fields.commit()?);
-            keep_secret(&output.with_extension("hidden"), &nonos_identity::wire::to_bytes(&fields))?;
+            openings::write_secret(&openings::secret_path(output), &fields)?;
         }
         let capsule = Capsule::pack_with(manifest, self.policy, self.dependencies, payload)?;
         write(output, &capsule.to_bytes())?;
         Ok(capsule)
     }
-}
-
-/// Writes a file that only its owner can read.
-fn keep_secret(path: &Path, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut options = std::fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(bytes))
-        .map_err(|error| format!("cannot write {}: {error}", path.display()).into())
 }

@@ -4,22 +4,31 @@ use std::process::ExitCode;
 use clap::Args;
 use data_encoding::HEXLOWER;
 use nonos_identity::wire::{self, Wire as _};
-use nonos_identity::{NetworkId, Revocation, Unverified, Verified};
+use nonos_identity::{Digest, NetworkId, NodeId, Revocation, Unverified, Verified};
 use nonos_node::records::Disclosure;
-use nonos_node::{Config, init};
+use nonos_node::{Client, Config, Request, Response, SOCKET, init};
 
-use super::super::{CliResult, DataDir, Passphrase, print_json};
-use super::now;
+use super::super::{CliResult, DataDir, Passphrase, block_on, print_json};
+use super::{now, write_new};
 
 /// Opens a receipt that its executor disclosed to this node as an authorised verifier.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:  nonos key open-receipt --show-key\n           nonos key open-receipt 3f0a.disclosure --revocation revocation.list"
+    after_help = "Examples:  nonos key open-receipt --show-key\n           nonos key open-receipt 3f0a.disclosure --revocation revocation.list\n           nonos key open-receipt --receipt 91c4..."
 )]
 pub(in super::super) struct OpenReceipt {
     /// The disclosure
-    #[arg(value_name = "FILE", required_unless_present = "show_key")]
+    #[arg(value_name = "FILE", required_unless_present_any = ["show_key", "receipt"])]
     file: Option<PathBuf>,
+    /// Let the running node fetch the disclosure of this receipt over a circuit
+    #[arg(long, value_name = "ID", conflicts_with_all = ["file", "show_key"])]
+    receipt: Option<Digest>,
+    /// The node to ask for it [default: the payer of the run]
+    #[arg(long, value_name = "NODE", requires = "receipt")]
+    from: Option<NodeId>,
+    /// Write the fetched disclosure to this file, too
+    #[arg(long, value_name = "FILE", requires = "receipt")]
+    output: Option<PathBuf>,
     /// Print the X25519 key of this node, for executors to disclose to
     #[arg(long, conflicts_with = "file")]
     show_key: bool,
@@ -42,7 +51,7 @@ impl OpenReceipt {
     pub(super) fn run(self) -> CliResult {
         let identity = init::identity(&self.data_dir.data_dir, &self.passphrase.read()?)?;
         let secret = identity.static_secret(self.generation);
-        let Some(file) = &self.file else {
+        if self.show_key {
             let key = HEXLOWER.encode(&secret.public());
             if self.json {
                 print_json(&serde_json::json!({ "x25519": key, "generation": self.generation }))?;
@@ -50,14 +59,19 @@ impl OpenReceipt {
                 println!("{key}");
             }
             return Ok(ExitCode::SUCCESS);
+        }
+        let (bytes, name) = match (&self.file, self.receipt) {
+            (Some(file), _) => (read(file, Disclosure::MAX_BYTES)?, file.display().to_string()),
+            (None, Some(receipt)) => (self.fetch(receipt)?, format!("what was fetched for {receipt}")),
+            (None, None) => return Err("name a file, or a receipt with --receipt".into()),
         };
-        let disclosure: Disclosure = wire::from_bytes(&read(file, Disclosure::MAX_BYTES)?)
-            .map_err(|error| format!("{} is no disclosure: {error}", file.display()))?;
+        let disclosure: Disclosure =
+            wire::from_bytes(&bytes).map_err(|error| format!("{name} is no disclosure: {error}"))?;
         let network = NetworkId::from_name(&Config::load(&self.data_dir.data_dir)?.network);
         let revocation = self.revocation.as_ref().map(|path| list(path, &network)).transpose()?;
         let (body, opening) = disclosure
             .open(&secret, &network, revocation.as_ref())
-            .map_err(|error| format!("{} discloses nothing: {error}", file.display()))?;
+            .map_err(|error| format!("{name} discloses nothing: {error}"))?;
         let (statement, run) = (&body.statement, &opening.run);
         if self.json {
             print_json(&serde_json::json!({
@@ -89,6 +103,24 @@ impl OpenReceipt {
             if revocation.is_some() { "not on the list given" } else { "not checked; give --revocation" };
         println!("revocation  {checked}");
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl OpenReceipt {
+    /// Lets the running node fetch a disclosure.
+    fn fetch(&self, receipt: Digest) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+        let socket = self.data_dir.data_dir.join(SOCKET);
+        let request = Request::Disclosure { receipt, from: self.from };
+        let response = block_on(async { Client::connect(&socket).await?.ask(&request).await })??;
+        let bytes = match response {
+            Response::Disclosure { disclosure, .. } => HEXLOWER.decode(disclosure.as_bytes())?,
+            Response::Error { message } => return Err(message.into()),
+            _ => return Err("the node answered with something else than a disclosure".into()),
+        };
+        if let Some(path) = &self.output {
+            write_new(path, &bytes)?;
+        }
+        Ok(bytes)
     }
 }
 
