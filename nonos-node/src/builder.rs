@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use crate::board::Board;
 use crate::circuits::{Descriptors, LINK_PROTOCOL, MeshLinks, descriptor};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, ProverModule};
 use crate::control::SOCKET;
 use crate::event::EventLog;
 use crate::gate::{FACTS_MAX, Gate};
@@ -32,6 +32,7 @@ use crate::node::{Credentials, Node, Shared, TRUST_FILE};
 use crate::records::{Sealed, Signer};
 use crate::slots::Slots;
 use crate::store::ItemFile;
+use crate::wasm_prover::{WasmLimits, WasmProver, WasmProverError};
 use crate::{control_socket, executor, tasks};
 
 /// Jobs an executor works on at a time: a run and its proof each want the whole machine.
@@ -67,6 +68,9 @@ pub enum StartError {
     /// The proving keys do not load.
     #[error("proving keys: {0}")]
     Keys(String),
+    /// The prover module of the settings cannot be used.
+    #[error(transparent)]
+    ProverModule(#[from] WasmProverError),
     /// The capsule runtime does not start.
     #[error(transparent)]
     Engine(#[from] nonos_capsule::EngineError),
@@ -398,8 +402,13 @@ fn groth16(config: &Config, data_dir: &Path) -> Result<Proofs, StartError> {
     let prover: Option<Arc<dyn Prover>> = match config.roles.executor {
         true => {
             let keys = cache.dev_keys(config.profile).map_err(|error| unusable(&error))?;
-            let prover = Groth16Prover::new(keys.allow_insecure_dev()).map_err(|error| unusable(&error))?;
-            Some(Arc::new(prover))
+            let keys = keys.allow_insecure_dev();
+            Some(match &config.wasm_prover {
+                Some(ProverModule { path, digest }) => {
+                    Arc::new(WasmProver::open(path, digest, keys, WasmLimits::default())?)
+                }
+                None => Arc::new(Groth16Prover::new(keys).map_err(|error| unusable(&error))?),
+            })
         }
         false => None,
     };

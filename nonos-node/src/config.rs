@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use nonos_identity::Digest;
 use nonos_zk::Profile;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,17 @@ pub enum Tamper {
     Identity,
 }
 
+/// A prover module and the digest that pins it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProverModule {
+    /// The module.
+    pub path: PathBuf,
+    /// SHA3-256 of the module, 64 hexadecimal digits. It is given the operator's secret: pin a module
+    /// that you built.
+    pub digest: Digest,
+}
+
 /// Settings of a node, `config.toml` in its data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -84,6 +96,9 @@ pub struct Config {
     /// Accepts the proving keys of the published seed. Whoever has that seed can forge proofs;
     /// there is no other key set until a ceremony has run.
     pub allow_insecure_dev_keys: bool,
+    /// Proves by a WASM module in place of the prover that is compiled in: in walls, on one thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wasm_prover: Option<ProverModule>,
     /// Where proving keys are kept; shared between nodes of one machine. Default: the data directory.
     pub key_cache: Option<PathBuf>,
     /// X25519 keys of authorised verifiers, hexadecimal: for each run, the node writes a disclosure
@@ -107,6 +122,7 @@ impl Default for Config {
             beacon_min_ms: 2_000,
             profile: Profile::Full,
             allow_insecure_dev_keys: false,
+            wasm_prover: None,
             key_cache: None,
             auditors: Vec::new(),
             tamper: None,
@@ -190,5 +206,14 @@ mod tests {
         let text = toml::to_string_pretty(&Config::default()).expect("plain data");
         assert_eq!(toml::from_str::<Config>(&text).expect("own text"), Config::default());
         assert!(toml::from_str::<Config>("netwrok = \"x\"").is_err());
+
+        let module = |digest: &str| {
+            toml::from_str::<Config>(&format!("wasm_prover = {{ path = \"p.wasm\", digest = \"{digest}\" }}"))
+        };
+        let config = module(&"ab".repeat(32)).expect("a pinned module");
+        let text = toml::to_string_pretty(&config).expect("plain data");
+        assert_eq!(toml::from_str::<Config>(&text).expect("own text"), config);
+        assert!(module("ab").is_err(), "a digest cut short pins nothing");
+        assert!(toml::from_str::<Config>("wasm_prover = { path = \"p.wasm\" }").is_err(), "nothing pinned");
     }
 }

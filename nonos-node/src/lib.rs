@@ -29,12 +29,14 @@ mod slots;
 mod store;
 mod submit;
 mod tasks;
+mod wasm_prover;
 
 pub use crate::builder::{NodeBuilder, StartError};
-pub use crate::config::{Config, ConfigError, Prices, Roles, Tamper};
+pub use crate::config::{Config, ConfigError, Prices, ProverModule, Roles, Tamper};
 pub use crate::control::{Books, LINE_BYTES_MAX, PeerTrust, Request, Response, SOCKET, Status};
 pub use crate::control_socket::{Client, ClientError};
 pub use crate::event::{Circuit, Entry, Event, EventLog};
 pub use crate::init::InitError;
 pub use crate::node::Node;
 pub use crate::store::ItemFile;
+pub use crate::wasm_prover::{ModuleFault, WasmLimits, WasmProver, WasmProverError};

@@ -5,3 +5,4 @@ mod disclosure;
 mod domains;
 mod key;
 mod records;
+mod wasm_prover;
