@@ -1,7 +1,10 @@
 //! The disk, as far as durable stores see it, so that the same store runs over a real disk and
 //! over one that loses power. See `testing::SimulatedDisk` for what a power cut may do.
 
+#[cfg(not(unix))]
+mod absent;
 mod place;
+#[cfg(unix)]
 mod real;
 
 use core::fmt;
@@ -9,7 +12,10 @@ use std::fs::TryLockError;
 use std::io;
 use std::path::Path;
 
+#[cfg(not(unix))]
+pub(crate) use self::absent::RealDisk;
 pub(crate) use self::place::{Place, read};
+#[cfg(unix)]
 pub(crate) use self::real::RealDisk;
 
 /// Why a store could not be read or written.

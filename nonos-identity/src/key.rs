@@ -61,6 +61,11 @@ impl fmt::Debug for NodeId {
 hex::text_form!(NodeId, 32);
 crate::wire::fixed_bytes!(NodeId, 32);
 
+/// A scalar that is not clamped. The fault of whoever made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("scalar is not clamped")]
+pub struct ScalarError;
+
 /// Why a public key was not admitted. The fault of whoever presented it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -127,6 +132,19 @@ impl PublicKey {
             return Err(AdmitError::PublishedTestKey);
         }
         Ok(key)
+    }
+
+    /// The public half of a clamped scalar, as [`SigningKey::to_scalar`] makes them: canonical and
+    /// torsion-free by construction. Takes the same time for every scalar.
+    ///
+    /// # Errors
+    /// [`ScalarError`] if the scalar is not clamped (RFC 8032 section 5.1.5, step 2).
+    pub fn of_scalar(scalar: &[u8; 32]) -> Result<Self, ScalarError> {
+        let clamped = Zeroizing::new(curve25519_dalek::scalar::clamp_integer(*scalar));
+        if *clamped != *scalar {
+            return Err(ScalarError);
+        }
+        Ok(Self(curve25519_dalek::EdwardsPoint::mul_base_clamped(*clamped).compress().to_bytes()))
     }
 
     /// The part of the rule that concerns the point.
@@ -310,8 +328,12 @@ mod tests {
         let key = key(3);
         let scalar = key.to_scalar();
         assert_eq!((scalar[0] & 7, scalar[31] & 0xc0), (0, 0x40));
-        let point = curve25519_dalek::EdwardsPoint::mul_base_clamped(*scalar);
-        assert_eq!(point.compress().to_bytes(), *key.public().as_bytes());
+        assert_eq!(PublicKey::of_scalar(&scalar), Ok(key.public()));
+        for (at, bit) in [(0, 1), (0, 4), (31, 0x40), (31, 0x80)] {
+            let mut unclamped = *scalar;
+            unclamped[at] ^= bit;
+            assert_eq!(PublicKey::of_scalar(&unclamped), Err(ScalarError), "byte {at}, bit {bit}");
+        }
     }
 
     fn key(seed: u8) -> SigningKey {

@@ -49,7 +49,7 @@ pub use crate::exec::{
 pub use crate::expiry::Expiry;
 pub use crate::hex::ParseHexError;
 pub use crate::identity::{Identity, RoleKeys, SmallOrderError, StaticSecret};
-pub use crate::key::{AdmitError, NodeId, PublicKey, Signature, SignatureError, SigningKey};
+pub use crate::key::{AdmitError, NodeId, PublicKey, ScalarError, Signature, SignatureError, SigningKey};
 pub use crate::network::NetworkId;
 pub use crate::presigned::{Batch, BatchError, Presigned, SupplyError};
 pub use crate::revocation::{

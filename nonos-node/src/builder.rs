@@ -24,7 +24,7 @@ use crate::board::Board;
 use crate::chains::Chains;
 use crate::circuits::{Descriptors, LINK_PROTOCOL, MeshLinks, descriptor};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, ProverModule};
 use crate::control::SOCKET;
 use crate::discloser::Desk;
 use crate::dispute::answer::Limiter;
@@ -36,6 +36,7 @@ use crate::operators::parse_root;
 use crate::records::{Sealed, Signer};
 use crate::slots::Slots;
 use crate::store::ItemFile;
+use crate::wasm_prover::{WasmLimits, WasmProver, WasmProverError};
 use crate::{control_socket, executor, tasks};
 
 /// Jobs an executor works on at a time: a run and its proof each want the whole machine.
@@ -71,6 +72,9 @@ pub enum StartError {
     /// The proving keys do not load.
     #[error("proving keys: {0}")]
     Keys(String),
+    /// The prover module of the settings cannot be used.
+    #[error(transparent)]
+    ProverModule(#[from] WasmProverError),
     /// The capsule runtime does not start.
     #[error(transparent)]
     Engine(#[from] nonos_capsule::EngineError),
@@ -417,8 +421,13 @@ fn groth16(config: &Config, data_dir: &Path) -> Result<Proofs, StartError> {
     let prover: Option<Arc<dyn Prover>> = match config.roles.executor {
         true => {
             let keys = cache.dev_keys(config.profile).map_err(|error| unusable(&error))?;
-            let prover = Groth16Prover::new(keys.allow_insecure_dev()).map_err(|error| unusable(&error))?;
-            Some(Arc::new(prover))
+            let keys = keys.allow_insecure_dev();
+            Some(match &config.wasm_prover {
+                Some(ProverModule { path, digest }) => {
+                    Arc::new(WasmProver::open(path, digest, keys, WasmLimits::default())?)
+                }
+                None => Arc::new(Groth16Prover::new(keys).map_err(|error| unusable(&error))?),
+            })
         }
         false => None,
     };

@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use nonos_identity::Digest;
 use nonos_zk::Profile;
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,17 @@ pub enum Tamper {
     Checkpoint(u32),
 }
 
+/// A prover module and the digest that pins it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProverModule {
+    /// The module.
+    pub path: PathBuf,
+    /// SHA3-256 of the module, 64 hexadecimal digits. It is given the operator's secret: pin a module
+    /// that you built.
+    pub digest: Digest,
+}
+
 /// Settings of a node, `config.toml` in its data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -91,6 +103,9 @@ pub struct Config {
     /// Accepts the proving keys of the published seed. Whoever has that seed can forge proofs;
     /// there is no other key set until a ceremony has run.
     pub allow_insecure_dev_keys: bool,
+    /// Proves by a WASM module in place of the prover that is compiled in: in walls, on one thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wasm_prover: Option<ProverModule>,
     /// Where proving keys are kept; shared between nodes of one machine. Default: the data directory.
     pub key_cache: Option<PathBuf>,
     /// X25519 keys of authorised verifiers, hexadecimal: for each run, the node writes a disclosure
@@ -118,6 +133,7 @@ impl Default for Config {
             profile: Profile::Full,
             operator_roots: Vec::new(),
             allow_insecure_dev_keys: false,
+            wasm_prover: None,
             key_cache: None,
             auditors: Vec::new(),
             answer_disputes: false,
@@ -175,7 +191,7 @@ impl Config {
     /// [`ConfigError::Auditor`] if one is not 64 lower-case hexadecimal digits.
     pub fn auditor_keys(&self) -> Result<Vec<[u8; 32]>, ConfigError> {
         let parse = |text: &String| {
-            let digest: Result<nonos_identity::Digest, _> = text.parse();
+            let digest: Result<Digest, _> = text.parse();
             digest.map(|it| *it.as_bytes()).map_err(|_| ConfigError::Auditor(text.clone()))
         };
         self.auditors.iter().map(parse).collect()
@@ -205,5 +221,14 @@ mod tests {
         let liar = Config { tamper: Some(Tamper::Checkpoint(37)), ..Config::default() };
         let text = toml::to_string_pretty(&liar).expect("plain data");
         assert_eq!(toml::from_str::<Config>(&text).expect("own text"), liar);
+
+        let module = |digest: &str| {
+            toml::from_str::<Config>(&format!("wasm_prover = {{ path = \"p.wasm\", digest = \"{digest}\" }}"))
+        };
+        let config = module(&"ab".repeat(32)).expect("a pinned module");
+        let text = toml::to_string_pretty(&config).expect("plain data");
+        assert_eq!(toml::from_str::<Config>(&text).expect("own text"), config);
+        assert!(module("ab").is_err(), "a digest cut short pins nothing");
+        assert!(toml::from_str::<Config>("wasm_prover = { path = \"p.wasm\" }").is_err(), "nothing pinned");
     }
 }

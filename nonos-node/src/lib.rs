@@ -36,9 +36,10 @@ mod slots;
 mod store;
 mod submit;
 mod tasks;
+mod wasm_prover;
 
 pub use crate::builder::{NodeBuilder, StartError};
-pub use crate::config::{Config, ConfigError, Prices, Roles, Tamper};
+pub use crate::config::{Config, ConfigError, Prices, ProverModule, Roles, Tamper};
 pub use crate::control::{
     Books, DisputeOutcome, DisputeParty, DisputeReport, DisputeRound, FieldView, LINE_BYTES_MAX, Lost,
     OperatorTreeView, PeerTrust, Request, Response, SOCKET, Status,
@@ -49,3 +50,4 @@ pub use crate::init::InitError;
 pub use crate::node::Node;
 pub use crate::operators::OperatorsError;
 pub use crate::store::ItemFile;
+pub use crate::wasm_prover::{ModuleFault, WasmLimits, WasmProver, WasmProverError};

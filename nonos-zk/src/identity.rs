@@ -3,7 +3,7 @@ use core::fmt;
 use ark_bn254::Fr;
 use ark_ff::PrimeField as _;
 use minicbor::{Decode, Encode};
-use nonos_identity::{Epoch, PublicKey, SigningKey};
+use nonos_identity::{Epoch, PublicKey, ScalarError, SigningKey};
 use zeroize::Zeroizing;
 
 use crate::element::element;
@@ -87,6 +87,11 @@ impl IdentitySecret {
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         let key = SigningKey::from_seed(seed);
         Self { scalar: key.to_scalar(), key: key.public() }
+    }
+
+    /// From the clamped scalar.
+    pub(crate) fn from_scalar(scalar: &[u8; 32]) -> Result<Self, ScalarError> {
+        Ok(Self { scalar: Zeroizing::new(*scalar), key: PublicKey::of_scalar(scalar)? })
     }
 
     /// What to enrol.

@@ -13,6 +13,7 @@ mod poseidon;
 mod proof;
 mod prover;
 mod receipt;
+mod request;
 mod roots;
 mod sealed_receipt;
 #[cfg(feature = "stark")]
@@ -34,6 +35,7 @@ pub use crate::nullifier::{NullifierSet, Reused};
 pub use crate::proof::{Profile, Proof, ProofTooLong, UnknownProfile, VerifyingKeyId};
 pub use crate::prover::{ProveError, Prover, Verifier, VerifyError};
 pub use crate::receipt::{Receipt, ReceiptBody, ReceiptError, SignReceiptError, UnverifiedReceipt};
+pub use crate::request::ProveRequest;
 pub use crate::roots::AcceptedRoots;
 pub use crate::sealed_receipt::{OpenReceiptError, SealReceiptError, SealedReceipt};
 pub use crate::statement::{Statement, Witness};

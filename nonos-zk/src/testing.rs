@@ -10,9 +10,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::{
-    Enrolment, Gate, IdentitySecret, IdentityTree, PolicyLimits, Profile, Proof, ProveError, Prover, Receipt,
-    ReceiptBody, SLOTS_PER_EPOCH, SealedReceipt, Statement, Trace, Verifier, VerifyingKeyId, Witness,
-    groth16,
+    Enrolment, Gate, IdentitySecret, IdentityTree, PolicyLimits, Profile, Proof, ProveError, ProveRequest,
+    Prover, Receipt, ReceiptBody, SLOTS_PER_EPOCH, SealedReceipt, Statement, Trace, Verifier, VerifyingKeyId,
+    Witness, groth16,
 };
 
 pub use crate::groth16::ceremony::testing::{fuzz_ceremony, fuzz_ptau, insecure_ptau};
@@ -149,6 +149,18 @@ fn fuzz_wire<T: Wire>(bytes: &[u8]) {
 /// Decodes a statement from any bytes.
 pub fn fuzz_statement(bytes: &[u8]) {
     fuzz_wire::<Statement>(bytes);
+}
+
+/// Decodes a request to a prover, and a witness, from any bytes.
+pub fn fuzz_request(bytes: &[u8]) {
+    if let Ok(ProveRequest { statement, witness, seed }) = ProveRequest::from_secret_bytes(bytes) {
+        let again = ProveRequest::to_secret_bytes(&statement, &witness, &seed).expect("it was read");
+        assert_eq!(**again, *bytes, "decoding accepted a second encoding");
+    }
+    if let Ok(witness) = Witness::from_secret_bytes(bytes) {
+        let again = witness.to_secret_bytes().expect("it was read");
+        assert_eq!(**again, *bytes, "decoding accepted a second encoding");
+    }
 }
 
 /// Decodes a proof from any bytes.

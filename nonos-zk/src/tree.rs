@@ -166,6 +166,16 @@ impl TreePath {
         IdentityRoot::wrap(&root)
     }
 
+    /// Leaf and siblings.
+    pub(crate) const fn parts(&self) -> (u32, &[IdentityCommitment; TREE_DEPTH]) {
+        (self.index, &self.siblings)
+    }
+
+    /// The path of a leaf with these siblings, if a tree has such a leaf.
+    pub(crate) fn from_parts(index: u32, siblings: [IdentityCommitment; TREE_DEPTH]) -> Option<Self> {
+        (index >> TREE_DEPTH == 0).then_some(Self { index, siblings })
+    }
+
     /// From the leaf up: whether the node is a right child, and its sibling.
     pub(crate) fn steps(&self) -> impl Iterator<Item = (bool, Fr)> {
         let index = self.index;

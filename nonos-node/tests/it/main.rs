@@ -9,3 +9,4 @@ mod key;
 mod openings;
 mod operators;
 mod records;
+mod wasm_prover;

@@ -1,6 +1,8 @@
-use nonos_identity::wire;
-use nonos_zk::testing::{self, mutated, receipt_body, run};
-use nonos_zk::{Enrolment, IdentitySecret, Profile, Proof, Receipt, ReceiptBody, Statement};
+use nonos_identity::wire::{self, DecodeError};
+use nonos_zk::testing::{self, Run, mutated, receipt_body, run};
+use nonos_zk::{
+    Enrolment, IdentitySecret, Profile, Proof, ProveRequest, Receipt, ReceiptBody, Statement, Witness,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -29,6 +31,28 @@ proptest! {
     }
 
     #[test]
+    fn requests_round_trip(run in run(), seed: [u8; 32]) {
+        let bytes = ProveRequest::to_secret_bytes(&run.statement, &run.witness, &seed).unwrap();
+        let request = ProveRequest::from_secret_bytes(&bytes).unwrap();
+        prop_assert_eq!(&request.statement, &run.statement);
+        prop_assert_eq!(*request.seed, seed);
+        prop_assert_eq!(request.witness.check(&run.statement), Ok(()));
+        testing::fuzz_request(&bytes);
+        testing::fuzz_request(&run.witness.to_secret_bytes().unwrap());
+    }
+
+    #[test]
+    fn mutated_requests_never_panic(
+        (request, witness) in run().prop_flat_map(|run| {
+            let request = ProveRequest::to_secret_bytes(&run.statement, &run.witness, &[5; 32]).unwrap();
+            (mutated(request.to_vec()), mutated(run.witness.to_secret_bytes().unwrap().to_vec()))
+        })
+    ) {
+        testing::fuzz_request(&request);
+        testing::fuzz_request(&witness);
+    }
+
+    #[test]
     fn nullifiers_separate_secrets_epochs_and_slots(a in any::<(u64, u64, u32)>(), b in any::<(u64, u64, u32)>()) {
         let of = |(secret, epoch, slot): (u64, u64, u32)| {
             let mut bytes = [0; 32];
@@ -41,6 +65,7 @@ proptest! {
     #[test]
     fn decoders_never_panic_on_noise(bytes in noise()) {
         testing::fuzz_statement(&bytes);
+        testing::fuzz_request(&bytes);
         testing::fuzz_proof(&bytes);
         testing::fuzz_receipt(&bytes);
         testing::fuzz_enrolment(&bytes);
@@ -78,6 +103,37 @@ proptest! {
         testing::fuzz_keys(&key);
         testing::fuzz_verify(verifier(), &proof);
     }
+}
+
+/// The first bytes of a witness: an array of twelve, the head of the scalar, the scalar.
+#[test]
+fn a_witness_has_one_form_and_a_longest_one() {
+    let mut run = Run::honest(4, 3, 0);
+    let bytes = run.witness.to_secret_bytes().unwrap().to_vec();
+    assert_eq!(bytes[..3], [0x8c, 0x58, 32]);
+    let read = |bytes: &[u8]| Witness::from_secret_bytes(bytes).map(drop);
+    assert_eq!(read(&bytes), Ok(()));
+
+    let mut unclamped = bytes.clone();
+    unclamped[3] ^= 1;
+    assert_eq!(read(&unclamped), Err(DecodeError::Malformed), "scalar that no key has");
+    let mut no_leaf = bytes.clone();
+    no_leaf.splice(35..36, [0x1a, 0, 0x10, 0, 0]);
+    assert_eq!(read(&no_leaf), Err(DecodeError::Malformed), "leaf beyond the tree");
+    let mut long = bytes.clone();
+    long.splice(35..36, [0x18, bytes[35]]);
+    assert_eq!(read(&long), Err(DecodeError::NotCanonical), "a number longer than it is");
+    assert_eq!(read(&[&bytes[..], &[0]].concat()), Err(DecodeError::NotCanonical), "a byte behind");
+    assert_eq!(read(&bytes[..bytes.len() - 1]), Err(DecodeError::Malformed), "a byte cut off");
+
+    let most = (Witness::MAX_SECRET_BYTES - bytes.len()) / 66;
+    run.witness.trace.checkpoints = vec![run.statement.exec_hash; most];
+    assert_eq!(read(&run.witness.to_secret_bytes().unwrap()), Ok(()));
+    run.witness.trace.checkpoints.resize(most + 6, run.statement.exec_hash);
+    let too_long = run.witness.to_secret_bytes().map(drop);
+    assert!(matches!(too_long, Err(DecodeError::TooLong { .. })), "{too_long:?}");
+    let noise = vec![0; Witness::MAX_SECRET_BYTES + 1];
+    assert!(matches!(read(&noise), Err(DecodeError::TooLong { .. })));
 }
 
 #[test]
