@@ -36,7 +36,7 @@ use crate::domains;
 /// | collision of two rows or nodes | 128 | Keccak with a capacity of 512 bits |
 ///
 /// By the older bound of eprint 2020/654 it is about 85 bits, by unique decoding alone 77; by the newer
-/// one that `p3-security` calculates with (eprint 2026/2056) 101. A proof of n segments is forged by forging one
+/// one that `p3-security` calculates with (eprint 2026/2056) 103. A proof of n segments is forged by forging one
 /// of them: at most 4.5 bits less. Against a quantum computer halve the work. Fiat-Shamir in the random
 /// oracle model is assumed as ever; Plonky3 has had no review as a zero-knowledge system.
 pub const SECURITY_BITS: u32 = 100;
