@@ -36,7 +36,7 @@ use crate::domains;
 /// | collision of two rows or nodes | 128 | Keccak with a capacity of 512 bits |
 ///
 /// By the older bound of eprint 2020/654 it is about 85 bits, by unique decoding alone 77; by the newer
-/// one that `p3-security` calculates with (eprint 2026/2056) 101. A proof of n segments is forged by forging one
+/// one that `p3-security` calculates with (eprint 2026/2056) 103. A proof of n segments is forged by forging one
 /// of them: at most 4.5 bits less. Against a quantum computer halve the work. Fiat-Shamir in the random
 /// oracle model is assumed as ever; Plonky3 has had no review as a zero-knowledge system.
 pub const SECURITY_BITS: u32 = 100;
@@ -190,6 +190,7 @@ mod tests {
 
     /// log2 of the order of [`Challenge`].
     const CHALLENGE_BITS: f64 = 154.94;
+    const WHOLE_CHALLENGE_BITS: usize = 154;
 
     fn params(log_rows: usize, hiding: bool) -> StarkSecurityParams {
         let air = SpongeAir { hash: Hash::Sha3_512, end: End::Message { tail: 7 } };
@@ -200,7 +201,7 @@ mod tests {
             &air,
             AirLayout::from_air::<Val>(&air),
             domain,
-            CHALLENGE_BITS as usize,
+            WHOLE_CHALLENGE_BITS,
             128,
             2,
             openings,
@@ -210,7 +211,7 @@ mod tests {
 
     /// The weaker one of queries and batching by eprint 2025/2055, theorem 4.2, at the best `m`.
     fn johnson_bits(log_rows: usize, functions: usize) -> f64 {
-        let rate = 0.5_f64.powi(LOG_BLOWUP as i32);
+        let rate = 1.0 / f64::from(1 << LOG_BLOWUP);
         let n = f64::from(1 << (log_rows + LOG_BLOWUP));
         let bits = (3..100).map(|m| {
             let (m, half) = (f64::from(m), f64::from(m) + 0.5);

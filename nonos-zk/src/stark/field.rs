@@ -106,9 +106,9 @@ impl FieldAir {
         let keccak: &KeccakCols<AB::Var> = local[..NUM_KECCAK_COLS].borrow();
         let final_step = keccak.step_flags[NUM_ROUNDS - 1];
         let start = start::<AB>(builder);
-        for limb in 0..RATE_LIMBS {
+        for (limb, value) in start.iter().take(RATE_LIMBS).enumerate() {
             let column = PREV + limb;
-            builder.when_first_row().assert_eq(local[column], start[limb].clone());
+            builder.when_first_row().assert_eq(local[column], value.clone());
             builder.when_transition().when(AB::Expr::ONE - final_step).assert_eq(local[column], next[column]);
             builder
                 .when_transition()
@@ -116,8 +116,8 @@ impl FieldAir {
                 .when(next[ACTIVE])
                 .assert_eq(next[column], output(keccak, limb));
         }
-        for column in OUT..PLACE {
-            builder.assert_bool(local[column]);
+        for bit in &local[OUT..PLACE] {
+            builder.assert_bool(*bit);
         }
         for slot in 0..SLOTS {
             let out = &local[OUT + slot * LIMB_BITS..][..LIMB_BITS];
@@ -195,8 +195,8 @@ impl FieldAir {
         for column in self.digit_bits()..self.bound_cols() {
             builder.when_transition().assert_eq(local[column], next[column]);
         }
-        for column in self.digit_bits()..BaseAir::<AB::F>::width(self) {
-            builder.assert_bool(local[column]);
+        for bit in &local[self.digit_bits()..] {
+            builder.assert_bool(*bit);
         }
         let number = |bits: usize| {
             let bits = local[bits..][..DIGIT_BITS].iter().rev();
@@ -352,7 +352,7 @@ mod tests {
     impl Case {
         /// A preimage of two blocks: known bytes, a salt, known bytes, and a value that lies over their border.
         fn new(bounds: Bounds, value: &[u8]) -> Self {
-            let known = |len: usize| (0..len).map(|at| Cell::Known(at as u8));
+            let known = |len: u8| (0..len).map(Cell::Known);
             let salt = core::iter::repeat_n(Cell::Salt, 32);
             let cells = known(70).chain(salt).chain(known(31)).chain((0..4).map(Cell::Digit)).chain(known(3));
             let mut cells: Vec<_> = cells.collect();

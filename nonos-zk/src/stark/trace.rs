@@ -78,7 +78,7 @@ impl Absorbed {
         let mut inputs = self.inputs.clone();
         inputs.resize((height / NUM_ROUNDS).max(inputs.len()), [0; 25]);
         let keccak = generate_trace_rows::<Val>(inputs, 0);
-        let mut values = Vec::with_capacity(height * width << spare_bits);
+        let mut values = Vec::with_capacity((height * width) << spare_bits);
         values.resize(height * width, Val::ZERO);
         let rows = values.chunks_exact_mut(width).zip(keccak.values.chunks_exact(NUM_KECCAK_COLS));
         for (index, (row, keccak)) in rows.enumerate() {
