@@ -108,7 +108,7 @@ impl ReceiptFile {
         }
         let none =
             |error: &dyn Error| format!("{} is neither a receipt nor a disclosure: {error}", path.display());
-        Receipt::parse(&bytes).map_err(|error| none(&error))?;
+        let _ = Receipt::parse(&bytes).map_err(|error| none(&error))?;
         let mut body = None;
         let _ = Envelope::parse(&bytes).map_err(|error| none(&error))?.check(|envelope| {
             body = Some(wire::from_bytes(envelope.body())?);
