@@ -11,6 +11,9 @@ use super::*;
 
 const POWER: u32 = 4;
 
+/// Damages a point.
+type Edit = dyn Fn(&mut [u8]);
+
 /// Where the content of a section begins, and its length.
 fn find(file: &[u8], id: u32) -> (usize, usize) {
     let mut at = 12;
@@ -122,7 +125,7 @@ fn points_outside_their_groups_are_refused() {
         let level = if id >= 12 { (1 << POWER) - 1 } else { 0 };
         let place = if id == 6 { 0 } else { 2 };
         let at = find(&good(true), id).0 + (level + place) * size;
-        let edits: [&dyn Fn(&mut [u8]); 3] =
+        let edits: [&Edit; 3] =
             [&|point| point[0] ^= 1, &|point| point[..32].fill(0xff), &|point| point.fill(0)];
         for edit in edits {
             let error = refused(true, |file| edit(&mut file[at..at + size]));
