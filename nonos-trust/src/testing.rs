@@ -115,10 +115,9 @@ pub fn false_run(culprit: u16, run: u16) -> Vec<u8> {
 /// # Panics
 /// As [`fuzz_attestation`].
 pub fn fuzz_fault(bytes: &[u8]) {
-    for fault in [Fault::parse(bytes, &network()), Fault::parse_judged(bytes, &network(), &TestJudge)] {
-        if let Ok(fault) = fault {
-            assert_eq!(fault.to_bytes(), bytes, "an accepted encoding is the only one");
-        }
+    let parsed = [Fault::parse(bytes, &network()), Fault::parse_judged(bytes, &network(), &TestJudge)];
+    for fault in parsed.into_iter().flatten() {
+        assert_eq!(fault.to_bytes(), bytes, "an accepted encoding is the only one");
     }
 }
 

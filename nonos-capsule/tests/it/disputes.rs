@@ -33,7 +33,7 @@ fn node(seed: u8) -> (SigningKey, Certificate) {
 /// What a liar makes of an execution: from a checkpoint on everything is another, and the result
 /// follows from that.
 fn lie(mut execution: Execution, at: usize) -> Execution {
-    for checkpoint in &mut execution.checkpoints[at..] {
+    for checkpoint in execution.checkpoints.iter_mut().skip(at) {
         *checkpoint = WideDigest::of_bytes(checkpoint.as_bytes());
     }
     execution.exec_hash = execution.compute_hash();

@@ -179,7 +179,6 @@ fn conviction(proven: &Verified<Accusation>) -> Conviction {
     Conviction { culprit: proven.accused(), run: Digest::of(domains::RUN, &[proven.genesis().as_bytes()]) }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
 fn accuser(error: impl std::error::Error) -> JudgeError {
     JudgeError::FalseAccusation(error.to_string())
 }

@@ -120,11 +120,12 @@ impl Process {
 }
 
 async fn mesh(nodes: &[&Process]) {
-    let Response::Ticket { ticket } = nodes[0].ask(Request::Ticket).await else { panic!("no ticket") };
-    for node in &nodes[1..] {
+    let (first, rest) = nodes.split_first().expect("nodes");
+    let Response::Ticket { ticket } = first.ask(Request::Ticket).await else { panic!("no ticket") };
+    for node in rest {
         node.ask(Request::Join { ticket: ticket.clone() }).await;
     }
-    let (begin, others) = (Instant::now(), nodes.len() - 1);
+    let (begin, others) = (Instant::now(), rest.len());
     for node in nodes {
         loop {
             let Response::Status(status) = node.ask(Request::Status).await else { panic!("no status") };
@@ -156,6 +157,7 @@ fn a_node_that_lies_about_checkpoint_37_of_120_is_found_judged_and_shunned() {
     runtime.block_on(play());
 }
 
+#[expect(clippy::indexing_slicing, clippy::print_stdout, reason = "the body of the test above")]
 async fn play() {
     let root = tempfile::tempdir().expect("a directory");
     let (root, executor) = (root.path(), Roles { executor: true, ..Roles::default() });
