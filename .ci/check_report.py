@@ -29,6 +29,12 @@ def worked():
     for field in ("capsule_id", "exec_hash", "output", "gas", "checkpoints"):
         assert report[field] not in (None, ""), field
     receipt = report["receipt"]
+    gates = report["gates"]
+    assert set(gates) == {"hash", "state", "identity"}, gates
+    proven = {gate for gate, view in gates.items() if view["proven"]}
+    of_profile = {"full": {"hash", "state", "identity"}, "lite": {"state", "identity"}}
+    assert proven == of_profile[receipt["profile"]], (receipt["profile"], gates)
+    assert all((view["constraints"] > 0) == (gate in proven) for gate, view in gates.items()), gates
     assert receipt["profile"] and receipt["proof_bytes"] > 0 and receipt["prove_ms"] >= 0
     assert len(receipt["nullifier"]) == 64
     assert len(report["verified_by"]) >= len(nodes) - 2
@@ -50,8 +56,9 @@ def refused(culprit, check):
     assert not any(report["ledger"]["balances"].values()), "a fee was posted"
 
 
-if expectation == "whole":
+if expectation in ("whole", "lite"):
     worked()
+    assert report["receipt"]["profile"] == ("lite" if expectation == "lite" else "full")
 elif expectation == "killed":
     worked()
     assert report["killed"] in nodes and report["rebuilt"], report["rebuilt"]

@@ -1,3 +1,4 @@
+use std::io::Read as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -13,7 +14,9 @@ use nonos_mesh::{BeaconBody, Capabilities, Check as _, Store as _};
 use nonos_onion::EpochKeys;
 use nonos_onion::link::{Incoming, OnionDriver, Payments, system_clock};
 use nonos_trust::TrustEngine;
-use nonos_zk::groth16::{Groth16Prover, Groth16Verifier, KeyCache, PoolConfig, VerifierPool};
+use nonos_zk::groth16::{
+    Groth16Prover, Groth16Verifier, KeyCache, KeySet, PoolConfig, VerifierPool, VerifyingKey,
+};
 use nonos_zk::{Enrolment, IdentitySecret, Prover, Verifier};
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -65,8 +68,9 @@ pub enum StartError {
     },
     /// No proving keys that the operator allows.
     #[error(
-        "no proving keys: there is no ceremony's key set, and keys from the published seed need \
-         allow_insecure_dev_keys = true in config.toml; whoever knows that seed can forge proofs"
+        "no keys: name the verifying_key of a ceremony in config.toml, and the proving_keys if the node is an \
+         executor. Keys from the published seed need allow_insecure_dev_keys = true; whoever knows that seed \
+         can forge proofs"
     )]
     NoKeys,
     /// The proving keys do not load.
@@ -409,29 +413,54 @@ impl Shared {
 }
 
 fn groth16(config: &Config, data_dir: &Path) -> Result<Proofs, StartError> {
-    if !config.allow_insecure_dev_keys {
-        return Err(StartError::NoKeys);
-    }
-    let dir = config.key_cache.clone().unwrap_or_else(|| data_dir.join("keys"));
     let unusable = |error: &dyn std::error::Error| StartError::Keys(error.to_string());
-    let cache = KeyCache::open_or_create(&dir).map_err(|error| unusable(&error))?;
-    let key = cache.dev_verifying_key(config.profile).map_err(|error| unusable(&error))?;
-    let verifier = Groth16Verifier::new(key.allow_insecure_dev()).map_err(|error| unusable(&error))?;
-    // The keys of a prover are a hundred thousand times as long as those of a verifier.
-    let prover: Option<Arc<dyn Prover>> = match config.roles.executor {
-        true => {
-            let keys = cache.dev_keys(config.profile).map_err(|error| unusable(&error))?;
-            let keys = keys.allow_insecure_dev();
-            Some(match &config.wasm_prover {
-                Some(ProverModule { path, digest }) => {
-                    Arc::new(WasmProver::open(path, digest, keys, WasmLimits::default())?)
-                }
-                None => Arc::new(Groth16Prover::new(keys).map_err(|error| unusable(&error))?),
-            })
-        }
-        false => None,
+    let key = match &config.verifying_key {
+        Some(path) => VerifyingKey::from_bytes(&read_keys(path)?).map_err(|error| unusable(&error))?,
+        None if config.allow_insecure_dev_keys => VerifyingKey::dev(config.profile),
+        None => return Err(StartError::NoKeys),
     };
-    Ok(Proofs { prover, verifier: Arc::new(verifier) })
+    if key.profile() != config.profile {
+        return Err(StartError::Keys(format!(
+            "the verifying key is for profile {}, and the settings say {}",
+            key.profile(),
+            config.profile
+        )));
+    }
+    let id = key.id();
+    let key = if config.allow_insecure_dev_keys { key.allow_insecure_dev() } else { key };
+    let verifier = Groth16Verifier::new(key).map_err(|error| unusable(&error))?;
+    if !config.roles.executor {
+        return Ok(Proofs { prover: None, verifier: Arc::new(verifier) });
+    }
+    // The keys of a prover are a hundred thousand times as long as those of a verifier.
+    let keys = match &config.proving_keys {
+        Some(path) => KeySet::from_bytes(&read_keys(path)?).map_err(|error| unusable(&error))?,
+        None => {
+            let dir = config.key_cache.clone().unwrap_or_else(|| data_dir.join("keys"));
+            let cache = KeyCache::open_or_create(&dir).map_err(|error| unusable(&error))?;
+            cache.dev_keys(config.profile).map_err(|error| unusable(&error))?
+        }
+    };
+    if keys.verifying_key().id() != id {
+        return Err(StartError::Keys("the proving keys are not those of the verifying key".into()));
+    }
+    let keys = if config.allow_insecure_dev_keys { keys.allow_insecure_dev() } else { keys };
+    let prover: Arc<dyn Prover> = match &config.wasm_prover {
+        Some(ProverModule { path, digest }) => {
+            Arc::new(WasmProver::open(path, digest, keys, WasmLimits::default())?)
+        }
+        None => Arc::new(Groth16Prover::new(keys).map_err(|error| unusable(&error))?),
+    };
+    Ok(Proofs { prover: Some(prover), verifier: Arc::new(verifier) })
+}
+
+/// Reads a file of keys, and no more than the largest set has.
+fn read_keys(path: &Path) -> Result<Vec<u8>, StartError> {
+    let failed = |source| StartError::Io { path: path.into(), source };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(KeySet::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
 }
 
 /// Opens the items and takes in what they say; what no longer passes its check is dropped.

@@ -100,8 +100,13 @@ pub struct Config {
     /// Roots of the trees of operators that this node works for and vouches for, as `nonos operators`
     /// prints them. Without one, it goes by the tree that each commission names.
     pub operator_roots: Vec<String>,
-    /// Accepts the proving keys of the published seed. Whoever has that seed can forge proofs;
-    /// there is no other key set until a ceremony has run.
+    /// Verifying key of a ceremony, as `nonos zk ceremony verify` writes it; the same for all nodes of a mesh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verifying_key: Option<PathBuf>,
+    /// Proving keys of that ceremony; executors need them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proving_keys: Option<PathBuf>,
+    /// Accepts keys of the published seed. Whoever has that seed can forge proofs.
     pub allow_insecure_dev_keys: bool,
     /// Proves by a WASM module in place of the prover that is compiled in: in walls, on one thread.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,6 +137,8 @@ impl Default for Config {
             beacon_min_ms: 2_000,
             profile: Profile::Full,
             operator_roots: Vec::new(),
+            verifying_key: None,
+            proving_keys: None,
             allow_insecure_dev_keys: false,
             wasm_prover: None,
             key_cache: None,

@@ -203,7 +203,7 @@ impl Demo<'_> {
         if !cache.path(profile).exists() {
             self.say(&format!("making development keys of profile {profile}, kept in {}", dir.display()));
         }
-        match blocking(move || cache.dev_verifying_key(profile)).await {
+        match blocking(move || cache.dev_keys(profile)).await {
             Some(made) => made.map(drop).map_err(failed),
             None => Err(DemoError::Protocol),
         }

@@ -21,7 +21,7 @@ pub(super) struct Init {
     /// Run the capsules of accepted jobs and prove what ran
     #[arg(long)]
     executor: bool,
-    /// Accept proving keys from the published seed; there is no ceremony's key set yet
+    /// Accept keys from the published seed, with which anybody can forge proofs, until a ceremony made some
     #[arg(long)]
     allow_insecure_dev_keys: bool,
     /// Print JSON

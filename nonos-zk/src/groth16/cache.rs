@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::circuit::circuit_digest;
-use super::keys::{KeyError, KeySet, VerifyingKey};
+use super::keys::{KeyError, KeySet};
 use crate::proof::Profile;
 
 /// Why the cache gives no keys.
@@ -44,8 +44,7 @@ impl KeyCache {
     /// [`CacheError`] if the file system or the setup fails.
     pub fn dev_keys(&self, profile: Profile) -> Result<KeySet, CacheError> {
         let path = self.path(profile);
-        if let Some(keys) = read(&path, KeySet::MAX_BYTES)?.and_then(|bytes| KeySet::from_bytes(&bytes).ok())
-        {
+        if let Some(keys) = read(&path)? {
             return Ok(keys);
         }
         let keys = KeySet::dev_setup(profile)?;
@@ -53,43 +52,23 @@ impl KeyCache {
         Ok(keys)
     }
 
-    /// The verifying key of [`Self::dev_keys`], for those who prove nothing: a thousandth to read.
-    ///
-    /// # Errors
-    /// [`CacheError`] if the file system or the setup fails.
-    pub fn dev_verifying_key(&self, profile: Profile) -> Result<VerifyingKey, CacheError> {
-        let path = self.file(profile, "dev-verifying-key");
-        let bytes = read(&path, VerifyingKey::bytes(profile))?;
-        if let Some(key) = bytes.and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok()) {
-            return Ok(key);
-        }
-        let key = self.dev_keys(profile)?.verifying_key().clone();
-        write(&path, &key.to_bytes())?;
-        Ok(key)
-    }
-
     /// Where the development keys of a profile are kept.
     #[must_use]
     pub fn path(&self, profile: Profile) -> PathBuf {
-        self.file(profile, "dev-keys")
-    }
-
-    fn file(&self, profile: Profile, extension: &str) -> PathBuf {
         let circuit: String = circuit_digest(profile).to_string().chars().take(16).collect();
-        self.dir.join(format!("{profile}-{circuit}.{extension}"))
+        self.dir.join(format!("{profile}-{circuit}.dev-keys"))
     }
 }
 
-/// The bytes of a file, and no more than a byte beyond the limit.
-fn read(path: &Path, max_bytes: usize) -> Result<Option<Vec<u8>>, io::Error> {
+fn read(path: &Path) -> Result<Option<KeySet>, io::Error> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    file.take(max_bytes as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+    file.take(KeySet::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(KeySet::from_bytes(&bytes).ok())
 }
 
 /// Writes beside the target and renames, so that nobody ever reads half a file.

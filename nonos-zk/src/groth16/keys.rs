@@ -191,6 +191,17 @@ impl VerifyingKey {
         Ok(Self { profile, circuit, provenance, key: Arc::new(key), id, insecure_dev_allowed: false })
     }
 
+    /// The verifying key of [`KeySet::dev_setup`], for those who prove nothing: it is the same
+    /// everywhere, so nobody has to make the set for it. As **insecure** as the set.
+    #[must_use]
+    pub fn dev(profile: Profile) -> Self {
+        let bytes: &[u8] = match profile {
+            Profile::Lite => include_bytes!("dev/lite.vk"),
+            Profile::Full => include_bytes!("dev/full.vk"),
+        };
+        Self::from_bytes(bytes).expect("a test reads both and makes them anew")
+    }
+
     /// Its id.
     #[must_use]
     pub const fn id(&self) -> VerifyingKeyId {

@@ -10,7 +10,7 @@ use nonos_zk::{Profile, Proof, Prover as _};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{cache, full_prover};
+use crate::full_prover;
 
 fn proven() -> (Run, Proof) {
     let run = Run::honest(31, 4, 3);
@@ -19,7 +19,7 @@ fn proven() -> (Run, Proof) {
 }
 
 fn key() -> VerifyingKey {
-    cache().dev_verifying_key(Profile::Full).unwrap()
+    VerifyingKey::dev(Profile::Full)
 }
 
 /// Where npm put the tools.

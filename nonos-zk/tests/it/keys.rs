@@ -6,7 +6,7 @@ use nonos_zk::groth16::{
 use nonos_zk::testing::Run;
 use nonos_zk::{Profile, Prover, Verifier, VerifyError};
 
-use crate::{dev_keys, prover, verifier};
+use crate::{dev_keys, full_prover_keys, prover, verifier};
 
 /// Offsets in the bytes of a key set or verifying key: magic, digest, then the label.
 const PROFILE: usize = 40;
@@ -193,19 +193,15 @@ fn cache_serves_whole_files_and_makes_damaged_ones_anew() {
     assert_eq!(files, 1, "no drafts left behind");
 }
 
-/// Who proves nothing reads the verifying key alone, and it is the one of the set.
+/// Who proves nothing needs no setup: the verifying keys that come with the crate are those of the sets.
 #[test]
-fn the_cache_keeps_the_verifying_key_apart() {
-    let dir = tempfile::tempdir().unwrap();
-    let cache = KeyCache::open_or_create(dir.path()).unwrap();
-    let set = cache.path(Profile::Lite);
-    fs::write(&set, dev_keys().to_bytes()).unwrap();
-    let id = dev_keys().verifying_key().id();
-    assert_eq!(cache.dev_verifying_key(Profile::Lite).unwrap().id(), id);
-    // From now on without the set.
-    fs::remove_file(&set).unwrap();
-    assert_eq!(cache.dev_verifying_key(Profile::Lite).unwrap().id(), id);
-    assert!(!set.exists());
+fn the_development_verifying_keys_are_those_of_the_setup() {
+    let sets = [dev_keys(), full_prover_keys()];
+    for (profile, set) in Profile::ALL.into_iter().zip(sets) {
+        let key = VerifyingKey::dev(profile);
+        assert_eq!((key.profile(), key.to_bytes()), (profile, set.verifying_key().to_bytes()));
+        assert_eq!(Groth16Verifier::new(key).unwrap_err(), KeyError::InsecureDev);
+    }
 }
 
 /// Threads that find the cache empty at once all get the keys, and one whole file stays.

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use nonos_zk::Profile;
-use nonos_zk::groth16::{Groth16Prover, Groth16Verifier, KeyCache, KeySet};
+use nonos_zk::groth16::{Groth16Prover, Groth16Verifier, KeyCache, KeySet, VerifyingKey};
 
 fn cache() -> KeyCache {
     KeyCache::open_or_create(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap()
@@ -40,12 +40,15 @@ fn prover() -> &'static Groth16Prover {
     PROVER.get_or_init(|| Groth16Prover::new(dev_keys()).unwrap())
 }
 
-/// The prover of `Full`, whose setup takes half a minute the first time.
+/// The development keys of `Full`, whose setup takes half a minute the first time.
+fn full_prover_keys() -> KeySet {
+    static KEYS: OnceLock<KeySet> = OnceLock::new();
+    KEYS.get_or_init(|| cache().dev_keys(Profile::Full).unwrap()).clone().allow_insecure_dev()
+}
+
 fn full_prover() -> &'static Groth16Prover {
     static PROVER: OnceLock<Groth16Prover> = OnceLock::new();
-    PROVER.get_or_init(|| {
-        Groth16Prover::new(cache().dev_keys(Profile::Full).unwrap().allow_insecure_dev()).unwrap()
-    })
+    PROVER.get_or_init(|| Groth16Prover::new(full_prover_keys()).unwrap())
 }
 
 fn verifier() -> &'static Groth16Verifier {
@@ -55,9 +58,6 @@ fn verifier() -> &'static Groth16Verifier {
 
 fn full_verifier() -> &'static Groth16Verifier {
     static VERIFIER: OnceLock<Groth16Verifier> = OnceLock::new();
-    VERIFIER.get_or_init(|| {
-        full_prover();
-        let key = cache().dev_verifying_key(Profile::Full).unwrap();
-        Groth16Verifier::new(key.allow_insecure_dev()).unwrap()
-    })
+    let key = || VerifyingKey::dev(Profile::Full).allow_insecure_dev();
+    VERIFIER.get_or_init(|| Groth16Verifier::new(key()).unwrap())
 }
