@@ -5,5 +5,6 @@ mod disclosure;
 mod domains;
 mod fields;
 mod key;
+mod opening_records;
 mod openings;
 mod records;
