@@ -6,6 +6,7 @@ mod dispute;
 mod domains;
 mod fields;
 mod key;
+mod opening_records;
 mod openings;
 mod operators;
 mod records;
