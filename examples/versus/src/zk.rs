@@ -14,12 +14,14 @@ use ark_relations::lc;
 use ark_snark::SNARK as _;
 use ark_std::rand::rngs::StdRng;
 use ark_std::rand::{Rng as _, SeedableRng as _};
+use nonos_identity::Digest;
+use nonos_node::{WasmLimits, WasmProver};
 use nonos_zk::groth16::{Groth16Prover, Groth16Verifier, KeySet, gate_sizes};
 use nonos_zk::testing::Run;
-use nonos_zk::{Profile, Prover as _, Verifier as _};
+use nonos_zk::{Profile, Prover, Verifier as _};
 
 use crate::Failure;
-use crate::report::{Better, Of, Paired, Report, Row, cpu_seconds, median, wall_seconds};
+use crate::report::{Better, Of, Paired, Report, Row, Unmeasured, cpu_seconds, median, wall_seconds};
 
 /// A synthetic circuit as large as one of ours and as dense: bits, then products of rows.
 struct Size {
@@ -49,6 +51,17 @@ const SIZES: [Size; 2] = [
 const VERIFICATIONS: usize = 20;
 
 const RAW: &str = "raw ark-groth16 0.6, synthetic circuit of the same size and density";
+const NATIVE: &str = "the native prover, all cores";
+/// Proofs in wasmtime; they take long.
+const WASM_ROUNDS: u8 = 3;
+/// Names the prover as a module, as `.ci/prover_module` builds it.
+const MODULE: &str = "NONOS_PROVER_MODULE";
+
+const UNMEASURED: &[Unmeasured] = &[Unmeasured {
+    target: "the prover in wasmtime beside the native one",
+    reason: "NONOS_PROVER_MODULE names no module; .ci/prover_module builds it",
+}];
+
 const ONE: &str = "the same verifier, one proof";
 /// Proofs of a batch.
 const BATCH: usize = 64;
@@ -62,11 +75,45 @@ const fn targets(profile: Profile) -> (f64, Option<f64>) {
 }
 
 pub(crate) fn compare(rounds: usize) -> Result<Report, Failure> {
+    let module = std::env::var_os(MODULE).map(fs::read).transpose()?;
     let mut rows = Vec::new();
     for size in &SIZES {
         rows.extend(measure(size, rounds)?);
+        if let Some(module) = &module {
+            rows.extend(in_wasm(size.profile, module)?);
+        }
     }
-    Ok(Report::new(rows, &[]))
+    Ok(Report::new(rows, if module.is_some() { &[] } else { UNMEASURED }))
+}
+
+/// The prover as a module in wasmtime, on one thread, beside the native one on all cores.
+fn in_wasm(profile: Profile, module: &[u8]) -> Result<Vec<Row>, Failure> {
+    let keys = KeySet::dev_setup(profile)?.allow_insecure_dev();
+    let native = Groth16Prover::new(keys.clone())?;
+    let digest = Digest::of_bytes(module);
+    let (wasm, load) = wall_seconds(|| WasmProver::new(module, &digest, keys, WasmLimits::default()));
+    let wasm = wasm?;
+    let run = Run::honest(1, 100, 5);
+    let (mut wall, mut cpu) = (Paired::default(), Paired::default());
+    for round in 0..WASM_ROUNDS {
+        let prove = |prover: &dyn Prover| {
+            let work = || prover.prove(black_box(&run.statement), &run.witness, [round; 32]);
+            let ((proof, cpu), wall) = wall_seconds(|| cpu_seconds(work));
+            proof.map(|_| (wall, cpu))
+        };
+        let (ours, anchor) = (prove(&wasm)?, prove(&native)?);
+        wall.push(ours.0, anchor.0);
+        cpu.push(ours.1, anchor.1);
+    }
+    let named = |what: &str| format!("{profile}: {what}");
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let memory = wasm.memory_bytes() as f64 / 1e6;
+    Ok(vec![
+        wall.row(named("prove in wasmtime, one thread"), "s wall", Better::Lower, NATIVE),
+        cpu.row(named("prove in wasmtime"), "s CPU", Better::Lower, NATIVE),
+        Row::alone(named("load module and keys into wasmtime"), "s wall", Better::Lower, &[load]),
+        Row::alone(named("memory of the module"), "MB", Better::Lower, &[memory]),
+    ])
 }
 
 fn measure(size: &Size, rounds: usize) -> Result<Vec<Row>, Failure> {
