@@ -18,7 +18,7 @@ fn zk(criterion: &mut Criterion) {
     let run = Run::honest(1, 100, 5);
     let mut group = criterion.benchmark_group("groth16");
     group.sample_size(10);
-    for profile in Profile::ALL {
+    for profile in Profile::RECEIPTS {
         let keys = cache.dev_keys(profile).unwrap().allow_insecure_dev();
         let verifier = Groth16Verifier::new(keys.verifying_key().clone()).unwrap();
         let prover = Groth16Prover::new(keys).unwrap();

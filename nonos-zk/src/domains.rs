@@ -18,6 +18,8 @@ pub const KEY_SET: Domain = Domain::new("nonos/zk/key-set/v1");
 pub const DEV_SETUP: Domain = Domain::new("nonos/zk/dev-setup/v1");
 /// Derivation of the prover's blinding factors.
 pub const BLINDING: Domain = Domain::new("nonos/zk/blinding/v1");
+/// Hash of everything a transit proof is about into its context input.
+pub const TRANSIT: Domain = Domain::new("nonos/zk/transit/v1");
 /// Sealing of a receipt to its verifiers.
 pub const SEALED_RECEIPT: Domain = Domain::new("nonos/zk/sealed-receipt/v1");
 /// Powers of a batch of proofs.
@@ -58,6 +60,7 @@ pub const ALL: &[Domain] = &[
     KEY_SET,
     DEV_SETUP,
     BLINDING,
+    TRANSIT,
     SEALED_RECEIPT,
     BATCH,
     STARK_TRANSCRIPT,

@@ -13,6 +13,7 @@ mod pool;
 mod snarkjs;
 mod solidity;
 mod stream;
+mod transit;
 
 pub use self::cache::{CacheError, KeyCache};
 pub use self::circuit::{GateSizes, gate_sizes};
@@ -21,3 +22,4 @@ pub use self::keys::{KeyError, KeySet, Provenance, VerifyingKey};
 pub use self::pool::{PoolConfig, VerifierPool};
 pub use self::snarkjs::{SnarkjsKey, SnarkjsProof};
 pub use self::solidity::solidity_arguments;
+pub use self::transit::{TransitProver, TransitVerifier};

@@ -115,6 +115,12 @@ impl IdentitySecret {
         Nullifier::wrap(&hash(Tag::Nullifier, &[self.mark(), place]))
     }
 
+    /// The nullifier of a batch of cells, `batch` below [`SLOTS_PER_EPOCH`] for each hop and epoch.
+    pub(crate) fn transit_nullifier(&self, period: Fr, batch: u32) -> Nullifier {
+        let place = period * Fr::from(SLOTS_PER_EPOCH) + Fr::from(batch);
+        Nullifier::wrap(&hash(Tag::Transit, &[self.mark(), place]))
+    }
+
     /// The mark on a one-run execution key.
     #[must_use]
     pub fn key_link(&self, exec_key: &PublicKey) -> KeyLink {

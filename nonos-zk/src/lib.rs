@@ -22,6 +22,7 @@ mod statement;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;
+mod transit;
 mod tree;
 
 pub use crate::element::NotCanonical;
@@ -40,4 +41,5 @@ pub use crate::roots::AcceptedRoots;
 pub use crate::sealed_receipt::{OpenReceiptError, SealReceiptError, SealedReceipt};
 pub use crate::statement::{Statement, Witness};
 pub use crate::trace::{ExecCommit, PolicyCommit, PolicyLimits, Trace};
+pub use crate::transit::{CarryCommit, TransitFault, TransitStatement, TransitWitness};
 pub use crate::tree::{IdentityTree, TREE_DEPTH, TreeError, TreePath};

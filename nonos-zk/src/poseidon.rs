@@ -55,6 +55,10 @@ pub(crate) enum Tag {
     Payload = 14,
     /// Limbs of the payload's commitment.
     PayloadCommit = 15,
+    /// Cells a relay received and forwarded, blinded.
+    Carried = 16,
+    /// Mark, epoch, hop and number of a batch to its nullifier.
+    Transit = 17,
 }
 
 impl Tag {

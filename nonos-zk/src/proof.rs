@@ -19,11 +19,17 @@ pub enum Profile {
     /// to, and the secret is the scalar of the enrolled Ed25519 key.
     #[n(2)]
     Full,
+    /// Not a receipt's: that an enrolled relay carried cells, see [`TransitStatement`](crate::TransitStatement).
+    #[n(3)]
+    Transit,
 }
 
 impl Profile {
     /// All profiles, by ascending number on the wire.
-    pub const ALL: [Self; 2] = [Self::Lite, Self::Full];
+    pub const ALL: [Self; 3] = [Self::Lite, Self::Full, Self::Transit];
+
+    /// Those of receipts.
+    pub const RECEIPTS: [Self; 2] = [Self::Lite, Self::Full];
 
     /// Its name in reports, settings and file names.
     #[must_use]
@@ -31,6 +37,7 @@ impl Profile {
         match self {
             Self::Lite => "lite",
             Self::Full => "full",
+            Self::Transit => "transit",
         }
     }
 }
@@ -43,7 +50,7 @@ impl core::fmt::Display for Profile {
 
 /// A name that no profile has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no such profile: it is lite or full")]
+#[error("no such profile: it is lite, full or transit")]
 pub struct UnknownProfile;
 
 impl core::str::FromStr for Profile {

@@ -1,6 +1,7 @@
 use crate::gates::Gate;
 use crate::proof::{Profile, Proof, ProofTooLong, VerifyingKeyId};
 use crate::statement::{Statement, Witness};
+use crate::transit::TransitFault;
 
 /// Makes proofs.
 ///
@@ -54,6 +55,9 @@ pub enum ProveError {
     /// The witness does not satisfy the statement; the caller's fault.
     #[error("witness does not satisfy the statement: {0}")]
     Unsatisfied(#[from] Gate),
+    /// The same of a transit proof.
+    #[error("witness does not satisfy the statement: {0}")]
+    Transit(#[from] TransitFault),
     /// The engine made a proof beyond the limit.
     #[error(transparent)]
     TooLong(#[from] ProofTooLong),

@@ -84,6 +84,7 @@ impl Profile {
         match self {
             Self::Lite => 8,
             Self::Full => 9,
+            Self::Transit => 7,
         }
     }
 }
@@ -101,7 +102,11 @@ impl PublicInputs {
             self.key_link,
             self.payload_commit,
         ];
-        inputs.truncate(profile.public_inputs());
+        inputs.truncate(match profile {
+            Profile::Lite | Profile::Full => profile.public_inputs(),
+            // No key for transit is ever used on a receipt.
+            Profile::Transit => 0,
+        });
         inputs
     }
 }
@@ -109,7 +114,8 @@ impl PublicInputs {
 impl Statement {
     /// The field elements a verifier of a profile's circuit takes, in order, each as 32 little-endian
     /// bytes: policy commitment, digest of `exec_hash`, execution commitment, identity root, nullifier,
-    /// epoch, context, key link, and for [`Profile::Full`] the digest of the payload's commitment.
+    /// epoch, context, key link, and for [`Profile::Full`] the digest of the payload's commitment. None for
+    /// [`Profile::Transit`], which is not about receipts.
     #[must_use]
     pub fn public_inputs(&self, profile: Profile) -> Vec<[u8; 32]> {
         self.inputs().to_vec(profile).iter().map(print).collect()

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 
 use crate::{
     Enrolment, Gate, IdentitySecret, IdentityTree, PolicyLimits, Profile, Proof, ProveError, ProveRequest,
-    Prover, Receipt, ReceiptBody, SLOTS_PER_EPOCH, SealedReceipt, Statement, Trace, Verifier, VerifyingKeyId,
-    Witness, groth16,
+    Prover, Receipt, ReceiptBody, SLOTS_PER_EPOCH, SealedReceipt, Statement, Trace, TransitFault,
+    TransitStatement, TransitWitness, Verifier, VerifyingKeyId, Witness, groth16,
 };
 
 pub use crate::groth16::ceremony::testing::{fuzz_ceremony, fuzz_ptau, insecure_ptau};
@@ -107,6 +107,82 @@ impl Run {
     pub fn now(&self) -> Timestamp {
         Timestamp::from_secs(self.statement.epoch.start().as_secs() + 1)
     }
+}
+
+/// A relay that carried what it claims.
+#[derive(Clone, Debug)]
+pub struct Transit {
+    /// What can be proven.
+    pub statement: TransitStatement,
+    /// What proves it.
+    pub witness: TransitWitness,
+}
+
+impl Transit {
+    /// An honest relay among seven operators, everything derived from `seed`.
+    #[must_use]
+    pub fn honest(seed: u64) -> Self {
+        let Run { statement: run, witness: operator, .. } = Run::honest(seed, 7, 3);
+        let witness = TransitWitness {
+            secret: operator.secret.clone(),
+            path: operator.path.clone(),
+            number: 5,
+            received: 40_000 + seed % 1000,
+            forwarded: 39_990,
+            blind: run.nonce,
+        };
+        let statement = TransitStatement {
+            id_root: run.id_root,
+            nullifier: witness.nullifier(run.epoch, 2),
+            epoch: run.epoch,
+            hop: 2,
+            cells: 39_000,
+            carry_commit: witness.commit(),
+            batch: run.id_commit,
+            network: run.network,
+            claim_key: run.exec_key,
+            key_link: run.key_link,
+        };
+        Self { statement, witness }
+    }
+}
+
+/// For every condition of transit a statement and a witness that miss this one alone.
+#[must_use]
+pub fn unsatisfied_transit(honest: &Transit) -> Vec<(TransitFault, TransitStatement, TransitWitness)> {
+    let with = |fault, edit: &dyn Fn(&mut TransitStatement, &mut TransitWitness)| {
+        let Transit { mut statement, mut witness } = honest.clone();
+        edit(&mut statement, &mut witness);
+        if fault != TransitFault::Commitment {
+            statement.carry_commit = witness.commit();
+        }
+        if fault != TransitFault::Nullifier {
+            statement.nullifier = witness.nullifier(statement.epoch, statement.hop);
+        }
+        if fault != TransitFault::KeyLink {
+            statement.key_link = witness.secret.key_link(&statement.claim_key);
+        }
+        (fault, statement, witness)
+    };
+    let stranger = IdentitySecret::from_seed(&[0x5a; 32]);
+    let other = Run::honest(77, 2, 0).statement;
+    vec![
+        with(TransitFault::Cells, &|s, w| s.cells = w.forwarded + 1),
+        with(TransitFault::Cells, &|s, _| s.cells = u64::MAX),
+        with(TransitFault::Forwarded, &|_, w| w.forwarded = w.received + 1),
+        with(TransitFault::Commitment, &|_, w| w.received += 1),
+        with(TransitFault::Commitment, &|_, w| w.blind[0] ^= 1),
+        with(TransitFault::Hop, &|s, _| s.hop = 0),
+        with(TransitFault::Hop, &|s, _| s.hop = TransitStatement::HOP_MAX + 1),
+        with(TransitFault::Batch, &|_, w| w.number = SLOTS_PER_EPOCH),
+        with(TransitFault::Membership, &|_, w| w.secret = stranger.clone()),
+        with(TransitFault::Membership, &|s, _| s.id_root = other.id_root),
+        with(TransitFault::Nullifier, &|_, w| w.number ^= 1),
+        with(TransitFault::Nullifier, &|s, _| s.hop = 3),
+        with(TransitFault::Nullifier, &|s, _| s.epoch = s.epoch.next()),
+        with(TransitFault::KeyLink, &|s, _| s.claim_key = other.exec_key),
+        with(TransitFault::KeyLink, &|s, _| s.key_link = other.key_link),
+    ]
 }
 
 /// Statements of honest runs, and witnesses for them.

@@ -5,17 +5,19 @@ use ark_relations::gr1cs::{ConstraintSynthesizer, ConstraintSystemRef, Synthesis
 use ark_relations::lc;
 
 use self::assignment::Assignment;
+use self::identity::Operator;
+use self::transit::TransitCircuit;
 use self::wires::Wires;
-use crate::gadgets::{Ed25519Scalar, sha3_512};
-use crate::identity::SLOT_BITS;
+use crate::gadgets::sha3_512;
 use crate::poseidon::{Tag, hash_var};
 use crate::proof::Profile;
 use crate::statement::{Statement, Witness};
 use crate::trace::{LIMB_BYTES, place, power};
-use crate::tree::TREE_DEPTH;
 
 mod assignment;
+mod identity;
 mod shape;
+pub(super) mod transit;
 mod wires;
 
 pub(super) use self::shape::circuit_digest;
@@ -26,7 +28,39 @@ const PAGE_BITS: usize = 32;
 const HOST_CALL_BITS: usize = 64;
 const CPU_FEATURE_BITS: usize = 32;
 const ISOLATION_BITS: usize = 16;
-const HALF_BITS: usize = 128;
+
+/// The circuit of a profile without values, for the setup.
+#[derive(Clone)]
+pub(super) enum Blank {
+    Receipt(ReceiptCircuit),
+    Transit(TransitCircuit),
+}
+
+impl Blank {
+    pub(super) const fn of(profile: Profile) -> Self {
+        match profile {
+            Profile::Lite | Profile::Full => Self::Receipt(ReceiptCircuit { profile, assignment: None }),
+            Profile::Transit => Self::Transit(TransitCircuit::BLANK),
+        }
+    }
+
+    #[cfg(test)]
+    fn synthesize(&self, cs: &ConstraintSystemRef<Fr>) -> Result<GateSizes, SynthesisError> {
+        match self {
+            Self::Receipt(circuit) => circuit.synthesize(cs),
+            Self::Transit(circuit) => circuit.synthesize(cs),
+        }
+    }
+}
+
+impl ConstraintSynthesizer<Fr> for Blank {
+    fn generate_constraints(self, cs: ConstraintSystemRef<Fr>) -> Result<(), SynthesisError> {
+        match self {
+            Self::Receipt(circuit) => circuit.generate_constraints(cs),
+            Self::Transit(circuit) => circuit.generate_constraints(cs),
+        }
+    }
+}
 
 /// The circuit `receipt-v1`. Without an assignment it only describes itself.
 #[derive(Clone)]
@@ -36,11 +70,6 @@ pub(crate) struct ReceiptCircuit {
 }
 
 impl ReceiptCircuit {
-    /// The circuit without values, for the setup.
-    pub(crate) const fn blank(profile: Profile) -> Self {
-        Self { profile, assignment: None }
-    }
-
     /// The circuit with the values of a statement and its witness.
     pub(crate) fn assigned(profile: Profile, statement: &Statement, witness: &Witness) -> Self {
         Self { profile, assignment: Some(Assignment::honest(profile, statement, witness)) }
@@ -49,7 +78,7 @@ impl ReceiptCircuit {
     /// Adds all constraints and counts those of each gate.
     fn synthesize(&self, cs: &ConstraintSystemRef<Fr>) -> Result<GateSizes, SynthesisError> {
         let wires = Wires { cs, assignment: self.assignment.as_ref() };
-        let public = wires.public(self.profile)?;
+        let public = wires.public(self.profile.public_inputs(), |a| &a.public)?;
         let [
             policy_commit,
             exec_digest,
@@ -73,12 +102,15 @@ impl ReceiptCircuit {
         let used = state_gate(&wires, policy_commit)?;
         execution_gate(&wires, [exec_digest, exec_commit], payload_digest, used)?;
         let state = cs.num_constraints();
+        let wires = wires.part(|a| &a.identity);
         let operator = match self.profile {
-            Profile::Lite => Operator::enrolled(&wires)?,
             Profile::Full => Operator::of_scalar(&wires)?,
+            _ => Operator::enrolled(&wires)?,
         };
-        membership(&wires, &operator, id_root)?;
-        marks(&wires, &operator, [nullifier, epoch, context, key_link])?;
+        operator.is_member(&wires, id_root)?;
+        let mark = operator.mark(&wires)?;
+        mark.makes_nullifier(&wires, Tag::Nullifier, epoch, nullifier)?;
+        mark.makes_link(&wires, context, key_link)?;
         let end = cs.num_constraints();
         Ok(GateSizes { hash: hash - start, state: state - hash, identity: end - state })
     }
@@ -91,7 +123,7 @@ impl ConstraintSynthesizer<Fr> for ReceiptCircuit {
 }
 
 /// The payload's digest is what the commitment is the SHA3-512 of. Returns it as one element.
-fn hash_gate(wires: &Wires<'_>, payload_commit: &FpVar<Fr>) -> Result<FpVar<Fr>, SynthesisError> {
+fn hash_gate(wires: &Wires<'_, Assignment>, payload_commit: &FpVar<Fr>) -> Result<FpVar<Fr>, SynthesisError> {
     let digest = wires.bits(512, |a, position| bit_of(&a.payload, position))?;
     let commit = sha3_512(wires.cs, &digest)?;
     let limbs = wires.pack(&commit, LIMB_BYTES * 8)?;
@@ -100,7 +132,7 @@ fn hash_gate(wires: &Wires<'_>, payload_commit: &FpVar<Fr>) -> Result<FpVar<Fr>,
 }
 
 /// What was used keeps limits that are those of the commitment. Returns what was used, packed.
-fn state_gate(wires: &Wires<'_>, policy_commit: &FpVar<Fr>) -> Result<FpVar<Fr>, SynthesisError> {
+fn state_gate(wires: &Wires<'_, Assignment>, policy_commit: &FpVar<Fr>) -> Result<FpVar<Fr>, SynthesisError> {
     // used + left = limit, both below 2^bits, says used <= limit.
     let (_, gas_used) = wires.number(GAS_BITS, |a| a.gas_used)?;
     let (_, gas_left) = wires.number(GAS_BITS, |a| a.gas_left)?;
@@ -143,7 +175,7 @@ fn state_gate(wires: &Wires<'_>, policy_commit: &FpVar<Fr>) -> Result<FpVar<Fr>,
 
 /// What was used, this payload and these checkpoints are of this `exec_hash`.
 fn execution_gate(
-    wires: &Wires<'_>,
+    wires: &Wires<'_, Assignment>,
     [exec_digest, exec_commit]: [&FpVar<Fr>; 2],
     payload_digest: FpVar<Fr>,
     used: FpVar<Fr>,
@@ -152,63 +184,6 @@ fn execution_gate(
     let blind = wires.witness(|a| a.blind)?;
     let trace = [exec_digest.clone(), payload_digest, chain, used, blind];
     hash_var(wires.cs, Tag::Execution, &trace)?.enforce_equal(exec_commit)
-}
-
-/// The operator's secret and key, as far as the circuit knows them.
-struct Operator {
-    /// Halves of the scalar.
-    secret: [FpVar<Fr>; 2],
-    key_digest: FpVar<Fr>,
-}
-
-impl Operator {
-    /// A secret of which only the hash is enrolled, beside some key.
-    fn enrolled(wires: &Wires<'_>) -> Result<Self, SynthesisError> {
-        let secret = [wires.witness(|a| a.secret[0])?, wires.witness(|a| a.secret[1])?];
-        Ok(Self { secret, key_digest: wires.witness(|a| a.key_digest)? })
-    }
-
-    /// The scalar of the enrolled key.
-    fn of_scalar(wires: &Wires<'_>) -> Result<Self, SynthesisError> {
-        let scalar = Ed25519Scalar::witness(wires.cs, wires.assignment.map(|a| &*a.scalar))?;
-        let key = scalar.public_key(wires.cs)?;
-        let key = wires.pack(&key, HALF_BITS)?;
-        let secret = wires.pack(scalar.bits(), HALF_BITS)?;
-        let secret = secret.try_into().map_err(|_| SynthesisError::Unsatisfiable)?;
-        Ok(Self { secret, key_digest: hash_var(wires.cs, Tag::Key, &key)? })
-    }
-}
-
-/// Secret and key are a leaf under the root.
-fn membership(wires: &Wires<'_>, operator: &Operator, id_root: &FpVar<Fr>) -> Result<(), SynthesisError> {
-    let secret = hash_var(wires.cs, Tag::Secret, &operator.secret)?;
-    let mut node = hash_var(wires.cs, Tag::Leaf, &[secret, operator.key_digest.clone()])?;
-    for height in 0..TREE_DEPTH {
-        let step = move |a: &Assignment| a.path.get(height).copied().unwrap_or_default();
-        let is_right = Boolean::new_witness(wires.cs.clone(), || wires.value(|a| step(a).0))?;
-        let sibling = wires.witness(|a| step(a).1)?;
-        let left = is_right.select(&sibling, &node)?;
-        let right = node + sibling - &left;
-        node = hash_var(wires.cs, Tag::Node, &[left, right])?;
-    }
-    node.enforce_equal(id_root)
-}
-
-/// The same secret makes the nullifier, and the link to the execution key of the context.
-fn marks(
-    wires: &Wires<'_>,
-    operator: &Operator,
-    [nullifier, epoch, context, key_link]: [&FpVar<Fr>; 4],
-) -> Result<(), SynthesisError> {
-    let mark = hash_var(wires.cs, Tag::Mark, &operator.secret)?;
-    let (_, slot) = wires.number(SLOT_BITS, |a| a.slot.into())?;
-    let place = epoch * Fr::from(crate::SLOTS_PER_EPOCH) + slot;
-    hash_var(wires.cs, Tag::Nullifier, &[mark.clone(), place])?.enforce_equal(nullifier)?;
-
-    let job = wires.witness(|a| a.job)?;
-    let exec_key = wires.witness(|a| a.exec_key)?;
-    hash_var(wires.cs, Tag::Context, &[job, exec_key.clone()])?.enforce_equal(context)?;
-    hash_var(wires.cs, Tag::Link, &[mark, exec_key])?.enforce_equal(key_link)
 }
 
 fn bit_of(bytes: &[u8], position: usize) -> bool {

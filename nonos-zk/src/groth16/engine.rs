@@ -1,6 +1,7 @@
-use ark_bn254::Bn254;
+use ark_bn254::{Bn254, Fr};
 use ark_ec::AffineRepr as _;
 use ark_groth16::{Groth16, PreparedVerifyingKey};
+use ark_relations::gr1cs::ConstraintSynthesizer;
 use ark_serialize::{CanonicalDeserialize, CanonicalSerialize};
 use ark_snark::SNARK;
 use core::fmt;
@@ -27,9 +28,21 @@ pub struct Groth16Prover {
 
 /// Verifies Groth16 proofs over BN254.
 #[derive(Clone)]
-pub struct Groth16Verifier {
-    key: VerifyingKey,
-    prepared: PreparedVerifyingKey<Bn254>,
+pub struct Groth16Verifier(Engine);
+
+/// A verifying key and what can be computed from it alone.
+#[derive(Clone)]
+pub(super) struct Engine {
+    pub(super) key: VerifyingKey,
+    pub(super) prepared: PreparedVerifyingKey<Bn254>,
+}
+
+impl Engine {
+    pub(super) fn new(key: VerifyingKey) -> Result<Self, KeyError> {
+        key.check_allowed()?;
+        let prepared = ark_groth16::prepare_verifying_key(key.key());
+        Ok(Self { key, prepared })
+    }
 }
 
 impl Groth16Prover {
@@ -50,9 +63,8 @@ impl Groth16Verifier {
     /// [`KeyError::InsecureDev`] for a development key without
     /// [`VerifyingKey::allow_insecure_dev`].
     pub fn new(key: VerifyingKey) -> Result<Self, KeyError> {
-        key.check_allowed()?;
-        let prepared = ark_groth16::prepare_verifying_key(key.key());
-        Ok(Self { key, prepared })
+        key.check_kind(false)?;
+        Ok(Self(Engine::new(key)?))
     }
 }
 
@@ -62,18 +74,13 @@ impl Prover for Groth16Prover {
     }
 
     fn verifying_key_id(&self) -> VerifyingKeyId {
-        self.verifier.key.id()
+        self.verifier.verifying_key_id()
     }
 
     fn prove(&self, statement: &Statement, witness: &Witness, seed: [u8; 32]) -> Result<Proof, ProveError> {
         witness.check(statement)?;
-        let mut rng = Stream::from_seed(*blinding(statement, witness, &Zeroizing::new(seed)));
         let circuit = ReceiptCircuit::assigned(self.profile(), statement, witness);
-        let proof = Groth16::<Bn254>::prove(self.keys.proving(), circuit, &mut rng)
-            .map_err(|error| ProveError::Engine(error.to_string()))?;
-        let mut bytes = Vec::with_capacity(PROOF_BYTES);
-        proof.serialize_compressed(&mut bytes).map_err(|error| ProveError::Engine(error.to_string()))?;
-        let proof = Proof::new(self.profile(), bytes)?;
+        let proof = prove(&self.keys, circuit, *blinding(statement, witness, &Zeroizing::new(seed)))?;
         // Costs a five-hundredth of the proof and finds a damaged key or a faulty machine.
         self.verifier.verify(statement, &proof).map_err(|error| ProveError::Engine(error.to_string()))?;
         Ok(proof)
@@ -82,23 +89,18 @@ impl Prover for Groth16Prover {
 
 impl Verifier for Groth16Verifier {
     fn profile(&self) -> Profile {
-        self.key.profile()
+        self.0.key.profile()
     }
 
     fn verifying_key_id(&self) -> VerifyingKeyId {
-        self.key.id()
+        self.0.key.id()
     }
 
     fn verify(&self, statement: &Statement, proof: &Proof) -> Result<(), VerifyError> {
         if proof.profile() != self.profile() {
             return Err(VerifyError::Profile);
         }
-        let points = parse(proof.as_bytes()).ok_or(VerifyError::Malformed)?;
-        let inputs = statement.inputs().to_vec(self.profile());
-        match Groth16::<Bn254>::verify_proof(&self.prepared, &points, &inputs) {
-            Ok(true) => Ok(()),
-            _ => Err(VerifyError::Refused),
-        }
+        verify_inputs(&self.0.prepared, proof, &statement.inputs().to_vec(self.profile()))
     }
 
     /// One equation for all of them; if it does not hold, the bad ones are found by halves. Of 64
@@ -107,12 +109,39 @@ impl Verifier for Groth16Verifier {
     fn verify_batch(&self, batch: &[(&Statement, &Proof)]) -> Vec<Result<(), VerifyError>> {
         let ours: Vec<_> =
             batch.iter().copied().filter(|(_, proof)| proof.profile() == self.profile()).collect();
-        let mut verdicts = super::batch::verify(&self.prepared, self.key.id(), &ours).into_iter();
+        let mut verdicts = super::batch::verify(&self.0.prepared, self.0.key.id(), &ours).into_iter();
         let verdict = |(_, proof): &(&Statement, &Proof)| match proof.profile() == self.profile() {
             true => verdicts.next().unwrap_or(Err(VerifyError::Malformed)),
             false => Err(VerifyError::Profile),
         };
         batch.iter().map(verdict).collect()
+    }
+}
+
+/// Proves a circuit that has an assignment. Of a seed follow the blinding factors.
+pub(super) fn prove(
+    keys: &KeySet,
+    circuit: impl ConstraintSynthesizer<Fr>,
+    seed: [u8; 32],
+) -> Result<Proof, ProveError> {
+    let failed = |error: &dyn fmt::Display| ProveError::Engine(error.to_string());
+    let mut rng = Stream::from_seed(seed);
+    let proof = Groth16::<Bn254>::prove(keys.proving(), circuit, &mut rng).map_err(|error| failed(&error))?;
+    let mut bytes = Vec::with_capacity(PROOF_BYTES);
+    proof.serialize_compressed(&mut bytes).map_err(|error| failed(&error))?;
+    Ok(Proof::new(keys.profile(), bytes)?)
+}
+
+/// Whether a proof convinces for these inputs.
+pub(super) fn verify_inputs(
+    key: &PreparedVerifyingKey<Bn254>,
+    proof: &Proof,
+    inputs: &[Fr],
+) -> Result<(), VerifyError> {
+    let points = parse(proof.as_bytes()).ok_or(VerifyError::Malformed)?;
+    match Groth16::<Bn254>::verify_proof(key, &points, inputs) {
+        Ok(true) => Ok(()),
+        _ => Err(VerifyError::Refused),
     }
 }
 
@@ -145,6 +174,6 @@ impl fmt::Debug for Groth16Prover {
 
 impl fmt::Debug for Groth16Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Groth16Verifier").field(&self.key).finish()
+        f.debug_tuple("Groth16Verifier").field(&self.0.key).finish()
     }
 }

@@ -8,7 +8,7 @@ use ark_serialize::{CanonicalDeserialize, CanonicalSerialize, Compress, Valid};
 use ark_snark::SNARK;
 use nonos_identity::Digest;
 
-use super::circuit::{ReceiptCircuit, circuit_digest};
+use super::circuit::{Blank, circuit_digest};
 use super::stream::Stream;
 use crate::domains;
 use crate::proof::{Profile, VerifyingKeyId};
@@ -45,6 +45,9 @@ pub enum KeyError {
     /// Points off the curve, outside their group, or a setup that was never finished.
     #[error("verifying key is not sound")]
     Unsound,
+    /// Keys for receipts where those for transit are needed, or the other way round. The caller's fault.
+    #[error("keys are for proofs of another kind")]
+    Kind,
     /// The setup itself failed.
     #[error("setup failed")]
     Setup,
@@ -94,9 +97,8 @@ impl KeySet {
     pub fn dev_setup(profile: Profile) -> Result<Self, KeyError> {
         let seed = *Digest::of(domains::DEV_SETUP, &[]).as_bytes();
         let mut rng = Stream::from_seed(seed);
-        let (proving, key) =
-            Groth16::<Bn254>::circuit_specific_setup(ReceiptCircuit::blank(profile), &mut rng)
-                .map_err(|_| KeyError::Setup)?;
+        let (proving, key) = Groth16::<Bn254>::circuit_specific_setup(Blank::of(profile), &mut rng)
+            .map_err(|_| KeyError::Setup)?;
         let label =
             Label { profile, circuit: circuit_digest(profile), provenance: Provenance::InsecureDev { seed } };
         Ok(Self { verifying: VerifyingKey::new(label, key)?, proving: Arc::new(proving) })
@@ -198,6 +200,7 @@ impl VerifyingKey {
         let bytes: &[u8] = match profile {
             Profile::Lite => include_bytes!("dev/lite.vk"),
             Profile::Full => include_bytes!("dev/full.vk"),
+            Profile::Transit => include_bytes!("dev/transit.vk"),
         };
         Self::from_bytes(bytes).expect("a test reads both and makes them anew")
     }
@@ -258,6 +261,11 @@ impl VerifyingKey {
         Self::new(label, key)
     }
 
+    /// Refuses keys that are not for proofs of receipts, or not for those of transit.
+    pub(super) fn check_kind(&self, is_transit: bool) -> Result<(), KeyError> {
+        if (self.profile == Profile::Transit) == is_transit { Ok(()) } else { Err(KeyError::Kind) }
+    }
+
     /// Refuses keys of a development setup unless the caller allowed them.
     pub(super) const fn check_allowed(&self) -> Result<(), KeyError> {
         match self.provenance {
@@ -282,6 +290,7 @@ impl Label {
         let profile = match self.profile {
             Profile::Lite => 1,
             Profile::Full => 2,
+            Profile::Transit => 3,
         };
         let (provenance, origin) = match self.provenance {
             Provenance::InsecureDev { seed } => (0, seed),
@@ -296,6 +305,7 @@ impl Label {
         let profile = match profile {
             1 => Profile::Lite,
             2 => Profile::Full,
+            3 => Profile::Transit,
             _ => return Err(KeyError::Circuit),
         };
         let (circuit, label) = label.split_first_chunk::<32>().ok_or(KeyError::Corrupt)?;

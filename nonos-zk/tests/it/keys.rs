@@ -6,6 +6,7 @@ use nonos_zk::groth16::{
 use nonos_zk::testing::Run;
 use nonos_zk::{Profile, Prover, Verifier, VerifyError};
 
+use crate::transit::transit_keys;
 use crate::{dev_keys, full_prover_keys, prover, verifier};
 
 /// Offsets in the bytes of a key set or verifying key: magic, digest, then the label.
@@ -196,7 +197,7 @@ fn cache_serves_whole_files_and_makes_damaged_ones_anew() {
 /// Who proves nothing needs no setup: the verifying keys that come with the crate are those of the sets.
 #[test]
 fn the_development_verifying_keys_are_those_of_the_setup() {
-    let sets = [dev_keys(), full_prover_keys()];
+    let sets = [dev_keys(), full_prover_keys(), transit_keys()];
     for (profile, set) in Profile::ALL.into_iter().zip(sets) {
         let key = VerifyingKey::dev(profile);
         assert_eq!((key.profile(), key.to_bytes()), (profile, set.verifying_key().to_bytes()));

@@ -16,6 +16,7 @@ mod receipts;
 mod sealed;
 #[cfg(feature = "stark")]
 mod stark;
+mod transit;
 mod tree;
 mod vectors;
 

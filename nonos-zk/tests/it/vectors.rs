@@ -1,11 +1,12 @@
 //! `tests/vectors/zk-v1.txt`: ours, version 1. A change of any line is a new wire version.
-//! `cargo test -p nonos-zk regenerate -- --ignored` writes it anew.
+//! `cargo test -p nonos-zk regenerate -- --ignored` writes it anew, and the development verifying keys.
 
 use nonos_identity::{Digest, wire};
 use nonos_zk::testing::Run;
 use nonos_zk::{IdentitySecret, IdentityTree, Profile, Prover};
 
-use crate::{dev_keys, prover};
+use crate::transit::transit_keys;
+use crate::{dev_keys, full_prover_keys, prover};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/zk-v1.txt");
 
@@ -53,4 +54,8 @@ fn nothing_pinned_has_moved() {
 #[ignore = "rewrites the pinned vectors"]
 fn regenerate() {
     std::fs::write(FILE, lines()).unwrap();
+    for keys in [dev_keys(), full_prover_keys(), transit_keys()] {
+        let path = format!("{}/src/groth16/dev/{}.vk", env!("CARGO_MANIFEST_DIR"), keys.profile());
+        std::fs::write(path, keys.verifying_key().to_bytes()).unwrap();
+    }
 }

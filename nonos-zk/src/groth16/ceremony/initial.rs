@@ -12,7 +12,7 @@ use ark_relations::gr1cs::{
 };
 use nonos_identity::{Digest, RunningDigest};
 
-use super::super::circuit::{ReceiptCircuit, circuit_digest};
+use super::super::circuit::{Blank, circuit_digest};
 use super::points::{Column, absorb, combine, generators};
 use super::ptau::{Basis, POWER_MAX, Powers, PtauError};
 use super::{Progress, Step};
@@ -44,7 +44,7 @@ impl InitialKey {
         ptau: &mut (impl Read + Seek),
         mut progress: impl FnMut(Step),
     ) -> Result<Self, PtauError> {
-        let circuit = ReceiptCircuit::blank(profile);
+        let circuit = Blank::of(profile);
         Self::of(circuit, profile, circuit_digest(profile), ptau, &mut progress)
     }
 
@@ -53,7 +53,7 @@ impl InitialKey {
     /// # Errors
     /// [`PtauError::Circuit`] if no setup fits it.
     pub fn power_needed(profile: Profile) -> Result<u32, PtauError> {
-        let shape = Shape::of(ReceiptCircuit::blank(profile))?;
+        let shape = Shape::of(Blank::of(profile))?;
         shape.domain.log_size_of_group().try_into().map_err(|_| PtauError::Circuit)
     }
 

@@ -1,12 +1,10 @@
 use ark_bn254::Fr;
 use nonos_identity::WideDigest;
-use zeroize::Zeroizing;
 
-use crate::identity::key_digest;
+use super::identity::Identity;
 use crate::proof::Profile;
 use crate::statement::{Statement, Witness};
 use crate::trace::payload_digest;
-use crate::tree::TREE_DEPTH;
 
 /// One value for every wire that is not computed from another one.
 #[derive(Clone)]
@@ -25,26 +23,17 @@ pub(super) struct Assignment {
     pub(super) isolation: u16,
     pub(super) chain: Fr,
     pub(super) blind: Fr,
-    pub(super) slot: u32,
-    pub(super) path: [(bool, Fr); TREE_DEPTH],
-    pub(super) job: Fr,
-    pub(super) exec_key: Fr,
-    /// What `Full` computes the next but two from.
+    /// What `Full` computes the next one from.
     pub(super) payload: [u8; 64],
-    /// What `Full` computes the last two from.
-    pub(super) scalar: Zeroizing<[u8; 32]>,
-    /// Of `Lite` alone, as the following.
     pub(super) payload_digest: Fr,
-    pub(super) secret: [Fr; 2],
-    pub(super) key_digest: Fr,
+    pub(super) identity: Identity,
 }
 
 impl Assignment {
     /// The values an honest prover puts in; wrong ones, not refused, if the witness is.
     pub(super) fn honest(profile: Profile, statement: &Statement, witness: &Witness) -> Self {
         let Statement { policy, .. } = statement;
-        let Witness { trace, secret, .. } = witness;
-        let mut steps = witness.path.steps();
+        let Witness { trace, secret, path, slot } = witness;
         Self {
             public: statement.inputs().to_vec(profile),
             gas_used: trace.gas_used,
@@ -59,15 +48,9 @@ impl Assignment {
             isolation: trace.isolation,
             chain: trace.chain(),
             blind: trace.blind(),
-            slot: witness.slot,
-            path: core::array::from_fn(|_| steps.next().unwrap_or_default()),
-            job: statement.job(),
-            exec_key: key_digest(&statement.exec_key),
             payload: *WideDigest::as_bytes(&trace.payload),
-            scalar: secret.scalar().clone(),
             payload_digest: payload_digest(&trace.payload),
-            secret: secret.halves(),
-            key_digest: key_digest(secret.key()),
+            identity: Identity::of(secret, path, *slot, statement.job(), &statement.exec_key),
         }
     }
 }

@@ -38,6 +38,10 @@ const fn shape(profile: Profile) -> Shape {
             sizes: GateSizes { hash: 91_143, state: 1493, identity: 92_959 },
             digest: "391eea897b46c409c29ee600556be0842acd5569ebf826c16bc1c8a40b8db9d4",
         },
+        Profile::Transit => Shape {
+            sizes: GateSizes { hash: 0, state: 499, identity: 6294 },
+            digest: "36e22788b9a776acee89ddb8316596b39ad1bbe8e3f9c79727961d9c4750c27a",
+        },
     }
 }
 
@@ -58,7 +62,7 @@ mod tests {
     use ark_relations::gr1cs::{ConstraintSystem, OptimizationGoal, SynthesisMode};
     use nonos_identity::RunningDigest;
 
-    use super::super::ReceiptCircuit;
+    use super::super::Blank;
     use super::*;
     use crate::domains;
 
@@ -67,7 +71,7 @@ mod tests {
         let cs = ConstraintSystem::<Fr>::new_ref();
         cs.set_optimization_goal(OptimizationGoal::Constraints);
         cs.set_mode(SynthesisMode::Setup);
-        let sizes = ReceiptCircuit::blank(profile).synthesize(&cs).unwrap();
+        let sizes = Blank::of(profile).synthesize(&cs).unwrap();
         cs.finalize();
         let mut digest = RunningDigest::new(domains::CIRCUIT);
         let variables = [cs.num_instance_variables(), cs.num_witness_variables()];

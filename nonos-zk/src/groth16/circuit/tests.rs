@@ -3,6 +3,7 @@
 use ark_relations::gr1cs::ConstraintSystem;
 
 use super::*;
+use crate::TREE_DEPTH;
 use crate::gadgets::testing::assert_no_wire_is_free;
 use crate::testing::{Run, unsatisfied};
 
@@ -37,7 +38,7 @@ fn holds_in(profile: Profile, edit: impl FnOnce(&mut Assignment)) -> bool {
 
 #[test]
 fn honest_witness_satisfies() {
-    for profile in Profile::ALL {
+    for profile in Profile::RECEIPTS {
         assert!(holds_in(profile, |_| {}), "{profile}");
     }
 }
@@ -141,19 +142,19 @@ fn execution_opens_to_one_trace() {
 
 #[test]
 fn membership_takes_no_other_path_or_secret() {
-    assert!(!holds_with(|a| a.secret[0] += Fr::from(1)));
-    assert!(!holds_with(|a| a.secret[1] += Fr::from(1)));
-    assert!(!holds_with(|a| a.key_digest += Fr::from(1)));
+    assert!(!holds_with(|a| a.identity.secret[0] += Fr::from(1)));
+    assert!(!holds_with(|a| a.identity.secret[1] += Fr::from(1)));
+    assert!(!holds_with(|a| a.identity.key_digest += Fr::from(1)));
     for height in [0, 1, TREE_DEPTH - 1] {
-        assert!(!holds_with(|a| a.path[height].0 ^= true), "side at {height}");
-        assert!(!holds_with(|a| a.path[height].1 += Fr::from(1)), "sibling at {height}");
+        assert!(!holds_with(|a| a.identity.path[height].0 ^= true), "side at {height}");
+        assert!(!holds_with(|a| a.identity.path[height].1 += Fr::from(1)), "sibling at {height}");
     }
 }
 
 /// Another member's secret and path with our nullifier and link, and the other way round.
 #[test]
 fn one_secret_is_member_and_makes_nullifier_and_link() {
-    for profile in Profile::ALL {
+    for profile in Profile::RECEIPTS {
         let (statement, witness) = honest();
         let other = crate::IdentitySecret::from_seed(&[9; 32]);
         let mut tree = crate::IdentityTree::new();
@@ -184,7 +185,7 @@ fn full_takes_the_scalar_of_the_enrolled_key_alone() {
     (statement.id_root, witness.path) = (tree.root(), tree.path(index).unwrap());
     let holds = |profile| {
         let mut assignment = Assignment::honest(profile, &statement, &witness);
-        assignment.key_digest = crate::identity::key_digest(victim.key());
+        assignment.identity.key_digest = crate::identity::key_digest(victim.key());
         system(profile, assignment).is_satisfied().unwrap()
     };
     assert!(holds(Profile::Lite));
@@ -198,26 +199,26 @@ fn the_hash_gate_takes_no_other_payload() {
     assert!(!full(|a| a.payload[63] ^= 0x80));
     // `Full` computes these; `Lite` is where they are wires.
     assert!(full(|a| a.payload_digest += Fr::from(1)));
-    assert!(full(|a| (a.secret, a.key_digest) = Default::default()));
-    assert!(!full(|a| a.scalar[7] ^= 1));
+    assert!(full(|a| (a.identity.secret, a.identity.key_digest) = Default::default()));
+    assert!(!full(|a| a.identity.scalar[7] ^= 1));
 }
 
 #[test]
 fn the_context_takes_no_other_job_or_execution_key() {
-    assert!(!holds_with(|a| a.job += Fr::from(1)));
-    assert!(!holds_with(|a| a.exec_key += Fr::from(1)));
+    assert!(!holds_with(|a| a.identity.job += Fr::from(1)));
+    assert!(!holds_with(|a| a.identity.exec_key += Fr::from(1)));
 }
 
 #[test]
 fn nullifier_takes_no_other_slot() {
-    assert!(!holds_with(|a| a.slot ^= 1));
+    assert!(!holds_with(|a| a.identity.slot ^= 1));
     // The same slot modulo 2^10 is the same assignment of bits.
-    assert!(holds_with(|a| a.slot += crate::SLOTS_PER_EPOCH));
+    assert!(holds_with(|a| a.identity.slot += crate::SLOTS_PER_EPOCH));
 }
 
 #[test]
 fn every_public_input_is_opened() {
-    for profile in Profile::ALL {
+    for profile in Profile::RECEIPTS {
         for position in 0..profile.public_inputs() {
             assert!(!holds_in(profile, |a| a.public[position] += Fr::from(1)), "{profile} {position}");
         }
@@ -227,7 +228,7 @@ fn every_public_input_is_opened() {
 #[test]
 fn no_variable_is_free() {
     let (statement, witness) = honest();
-    for profile in Profile::ALL {
+    for profile in Profile::RECEIPTS {
         let cs = system(profile, Assignment::honest(profile, &statement, &witness));
         assert_eq!(cs.num_instance_variables(), profile.public_inputs() + 1);
         assert_no_wire_is_free(&cs);

@@ -4,37 +4,44 @@ use ark_r1cs_std::prelude::*;
 use ark_relations::gr1cs::{ConstraintSystemRef, LinearCombination, SynthesisError};
 use ark_relations::lc;
 
-use super::assignment::Assignment;
 use crate::gadgets::Bit;
-use crate::proof::Profile;
 
 /// Allocates wires, with values where there is an assignment.
-pub(super) struct Wires<'a> {
+pub(super) struct Wires<'a, A> {
     pub(super) cs: &'a ConstraintSystemRef<Fr>,
-    pub(super) assignment: Option<&'a Assignment>,
+    pub(super) assignment: Option<&'a A>,
 }
 
-impl Wires<'_> {
-    pub(super) fn value<T>(&self, read: impl FnOnce(&Assignment) -> T) -> Result<T, SynthesisError> {
+impl<'a, A> Wires<'a, A> {
+    /// For a gate that knows a part of the values alone.
+    pub(super) fn part<B>(&self, part: impl FnOnce(&'a A) -> &'a B) -> Wires<'a, B> {
+        Wires { cs: self.cs, assignment: self.assignment.map(part) }
+    }
+
+    pub(super) fn value<T>(&self, read: impl FnOnce(&A) -> T) -> Result<T, SynthesisError> {
         self.assignment.map(read).ok_or(SynthesisError::AssignmentMissing)
     }
 
-    pub(super) fn public(&self, profile: Profile) -> Result<Vec<FpVar<Fr>>, SynthesisError> {
+    pub(super) fn public(
+        &self,
+        count: usize,
+        read: impl Fn(&A) -> &[Fr],
+    ) -> Result<Vec<FpVar<Fr>>, SynthesisError> {
         let input = |position: usize| {
-            let read = |a: &Assignment| a.public.get(position).copied().unwrap_or_default();
-            FpVar::new_input(self.cs.clone(), || self.value(read))
+            let value = || self.value(|a| read(a).get(position).copied().unwrap_or_default());
+            FpVar::new_input(self.cs.clone(), value)
         };
-        (0..profile.public_inputs()).map(input).collect()
+        (0..count).map(input).collect()
     }
 
-    pub(super) fn witness(&self, read: impl FnOnce(&Assignment) -> Fr) -> Result<FpVar<Fr>, SynthesisError> {
+    pub(super) fn witness(&self, read: impl FnOnce(&A) -> Fr) -> Result<FpVar<Fr>, SynthesisError> {
         FpVar::new_witness(self.cs.clone(), || self.value(read))
     }
 
     pub(super) fn bits(
         &self,
         count: usize,
-        read: impl Fn(&Assignment, usize) -> bool,
+        read: impl Fn(&A, usize) -> bool,
     ) -> Result<Vec<Bit>, SynthesisError> {
         let bit = |position| Bit::witness(self.cs, self.assignment.map(|a| read(a, position)));
         (0..count).map(bit).collect()
@@ -44,7 +51,7 @@ impl Wires<'_> {
     pub(super) fn number(
         &self,
         bits: usize,
-        read: impl Fn(&Assignment) -> u64,
+        read: impl Fn(&A) -> u64,
     ) -> Result<(Vec<Bit>, FpVar<Fr>), SynthesisError> {
         let bits = self.bits(bits, |a, position| (read(a) >> position) & 1 == 1)?;
         let number = self.pack(&bits, bits.len())?.into_iter().sum();
