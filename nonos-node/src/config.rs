@@ -179,7 +179,7 @@ impl Config {
     /// [`ConfigError::Auditor`] if one is not 64 lower-case hexadecimal digits.
     pub fn auditor_keys(&self) -> Result<Vec<[u8; 32]>, ConfigError> {
         let parse = |text: &String| {
-            let digest: Result<nonos_identity::Digest, _> = text.parse();
+            let digest: Result<Digest, _> = text.parse();
             digest.map(|it| *it.as_bytes()).map_err(|_| ConfigError::Auditor(text.clone()))
         };
         self.auditors.iter().map(parse).collect()

@@ -43,7 +43,8 @@ impl ProveRequest {
         let witness = witness.to_secret_bytes()?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(34 + statement.len() + witness.len()));
         bytes.extend_from_slice(seed);
-        let len = u16::try_from(statement.len()).map_err(|_| too_long(statement.len(), Statement::MAX_BYTES))?;
+        let len =
+            u16::try_from(statement.len()).map_err(|_| too_long(statement.len(), Statement::MAX_BYTES))?;
         bytes.extend_from_slice(&len.to_le_bytes());
         bytes.extend_from_slice(&statement);
         bytes.extend_from_slice(&witness);
@@ -127,7 +128,8 @@ impl Fields {
     fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let room = FIXED_BYTES + CHECKPOINT_BYTES * self.checkpoints.len();
         let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-        minicbor::encode(self, &mut *bytes).expect("a vector takes every write and our encoders raise no errors");
+        minicbor::encode(self, &mut *bytes)
+            .expect("a vector takes every write and our encoders raise no errors");
         debug_assert!(bytes.len() <= room, "a witness outgrew its room");
         bytes
     }

@@ -8,8 +8,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::{
-    Enrolment, Gate, IdentitySecret, IdentityTree, PolicyLimits, Profile, Proof, ProveError, ProveRequest, Prover, Receipt,
-    ReceiptBody, SLOTS_PER_EPOCH, Statement, Trace, Verifier, VerifyingKeyId, Witness, groth16,
+    Enrolment, Gate, IdentitySecret, IdentityTree, PolicyLimits, Profile, Proof, ProveError, ProveRequest,
+    Prover, Receipt, ReceiptBody, SLOTS_PER_EPOCH, Statement, Trace, Verifier, VerifyingKeyId, Witness,
+    groth16,
 };
 
 const DOMAIN: Domain = Domain::new("nonos/zk/testing/v1");

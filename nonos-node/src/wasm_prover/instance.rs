@@ -129,10 +129,13 @@ impl Code {
             .wasm_multi_memory(false)
             .wasm_memory64(false);
         let engine = Engine::new(&config).map_err(|error| WasmProverError::Engine(format!("{error:#}")))?;
-        let module =
-            Module::from_binary(&engine, wasm).map_err(|error| WasmProverError::Invalid(format!("{error:#}")))?;
+        let module = Module::from_binary(&engine, wasm)
+            .map_err(|error| WasmProverError::Invalid(format!("{error:#}")))?;
         if let Some(import) = module.imports().next() {
-            return Err(WasmProverError::Import { module: import.module().into(), name: import.name().into() });
+            return Err(WasmProverError::Import {
+                module: import.module().into(),
+                name: import.name().into(),
+            });
         }
         let code = Self { engine, module, limits };
         code.check_exports()?;
@@ -217,7 +220,8 @@ impl Instance {
         let input = self.input.clone();
         let at = guarded(&self.engine, self.limits, &mut self.store, |store| input.call(store, wanted))?;
         let start = usize::try_from(at).map_err(|_| no_room())?;
-        let room = start.checked_add(len).and_then(|end| self.memory.data_mut(&mut self.store).get_mut(start..end));
+        let room =
+            start.checked_add(len).and_then(|end| self.memory.data_mut(&mut self.store).get_mut(start..end));
         match room {
             Some(_) if at == 0 => Err(no_room()),
             Some(room) => {

@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nonos_identity::{Digest, Identity};
-use nonos_node::{Config, ModuleFault, Node, ProverModule, StartError, WasmLimits, WasmProver, WasmProverError};
+use nonos_node::{
+    Config, ModuleFault, Node, ProverModule, StartError, WasmLimits, WasmProver, WasmProverError,
+};
 use nonos_zk::groth16::{Groth16Prover, Groth16Verifier, KeyCache, KeyError, KeySet};
 use nonos_zk::testing::{Run, check_prover};
 use nonos_zk::{Profile, Proof, ProveError, Prover, Verifier as _};
@@ -204,7 +206,8 @@ fn a_trap_is_an_error_and_the_next_proof_works() {
     let (run, proof) = proven();
     let tail = format!("(global $asked (mut i32) (i32.const 0)) {}", data(proof.as_bytes()));
     let prove = "(if (global.get $asked) (then unreachable)) (global.set $asked (i32.const 1)) i32.const 0";
-    let prover = Wat { prove, tail: &tail, ..CALM }.prover(WasmLimits::default()).expect("a module that loads");
+    let prover =
+        Wat { prove, tail: &tail, ..CALM }.prover(WasmLimits::default()).expect("a module that loads");
     for _ in 0..2 {
         assert_eq!(ask(&prover).as_ref(), Ok(proof));
         assert_eq!(prover.memory_bytes(), 128 << 16);
@@ -215,7 +218,10 @@ fn a_trap_is_an_error_and_the_next_proof_works() {
     // By heart is not enough for another statement.
     let other = Run::honest(7, 3, 2);
     let refused = prover.prove(&other.statement, &other.witness, [9; 32]);
-    assert!(matches!(&refused, Err(ProveError::Engine(text)) if text.contains("does not hold")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(ProveError::Engine(text)) if text.contains("does not hold")),
+        "{refused:?}"
+    );
     // And which gate fails is not for the module to say.
     let unfit = prover.prove(&other.statement, &run.witness, [9; 32]);
     assert!(matches!(unfit, Err(ProveError::Unsatisfied(_))), "{unfit:?}");
@@ -230,7 +236,8 @@ fn garbage_is_refused_by_the_native_verifier() {
         let message = Wat { tail: &data(bytes), ..CALM }.prove(WasmLimits::default()).expect_err("garbage");
         assert!(message.contains("a proof that does not hold"), "{message}");
     }
-    let message = Wat { output_len: "i32.const 0", ..CALM }.prove(WasmLimits::default()).expect_err("nothing");
+    let message =
+        Wat { output_len: "i32.const 0", ..CALM }.prove(WasmLimits::default()).expect_err("nothing");
     assert!(message.contains("a proof that does not hold"), "{message}");
 }
 
@@ -273,7 +280,9 @@ fn a_failure_is_told_in_the_words_of_the_module() {
     assert!(message.ends_with(r#"status 5: """#), "{message}");
     let wat = Wat { load: "i32.const 2", output_len: "i32.const 8", tail, ..CALM };
     let load = wat.prover(WasmLimits::default());
-    let Err(WasmProverError::Load(ModuleFault::Failed { status: 2, text })) = load else { panic!("{load:?}") };
+    let Err(WasmProverError::Load(ModuleFault::Failed { status: 2, text })) = load else {
+        panic!("{load:?}")
+    };
     assert_eq!(text, "bad\nkeys");
 }
 

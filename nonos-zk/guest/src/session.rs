@@ -128,7 +128,8 @@ mod tests {
         give(&mut session, &request);
         assert_eq!(session.prove(), Status::Done);
         let proof = Proof::new(Profile::Lite, session.output().to_vec()).expect("below the limit");
-        let verifier = Groth16Verifier::new(keys.verifying_key().clone().allow_insecure_dev()).expect("allowed");
+        let verifier =
+            Groth16Verifier::new(keys.verifying_key().clone().allow_insecure_dev()).expect("allowed");
         assert_eq!(verifier.verify(&run.statement, &proof), Ok(()));
 
         assert_eq!(session.prove(), Status::Input, "a request is taken once");
