@@ -1,4 +1,5 @@
 //! The prover as a WASM module: hostile modules, and the real one where it was built.
+#![expect(clippy::print_stdout, reason = "the times of a real proof are read by a person")]
 
 use std::path::Path;
 use std::sync::OnceLock;
