@@ -196,13 +196,14 @@ impl VerifyingKey {
     /// The verifying key of [`KeySet::dev_setup`], for those who prove nothing: it is the same
     /// everywhere, so nobody has to make the set for it. As **insecure** as the set.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the bytes are the crate's own; a test reads them all")]
     pub fn dev(profile: Profile) -> Self {
         let bytes: &[u8] = match profile {
             Profile::Lite => include_bytes!("dev/lite.vk"),
             Profile::Full => include_bytes!("dev/full.vk"),
             Profile::Transit => include_bytes!("dev/transit.vk"),
         };
-        Self::from_bytes(bytes).expect("a test reads both and makes them anew")
+        Self::from_bytes(bytes).expect("a test reads them and makes them anew")
     }
 
     /// Its id.

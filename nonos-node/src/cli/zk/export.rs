@@ -56,7 +56,7 @@ impl Export {
 impl Source {
     fn export(
         &self,
-        files: fn(&VerifyingKey, Option<&ReceiptFile>) -> Result<Vec<Named>, Box<dyn Error>>,
+        files: impl Fn(&VerifyingKey, Option<&ReceiptFile>) -> Result<Vec<Named>, Box<dyn Error>>,
     ) -> CliResult {
         let key = verifying_key(&self.verifying_key)?;
         let receipt = self.receipt.as_deref().map(ReceiptFile::read).transpose()?;

@@ -57,8 +57,10 @@ impl Verify {
         let closed = ceremony.contributions().last().is_some_and(|last| last.beacon().is_some());
         if self.json {
             let mut view = view(&ceremony);
-            view["verifying_key"] = serde_json::json!(key.id().to_string());
-            view["closed"] = closed.into();
+            if let Some(view) = view.as_object_mut() {
+                view.insert("verifying_key".into(), key.id().to_string().into());
+                view.insert("closed".into(), closed.into());
+            }
             print_json(&view)?;
             return Ok(ExitCode::SUCCESS);
         }
