@@ -1,4 +1,3 @@
-use std::io::Read as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -14,9 +13,7 @@ use nonos_mesh::{BeaconBody, Capabilities, Check as _, Store as _};
 use nonos_onion::EpochKeys;
 use nonos_onion::link::{Incoming, OnionDriver, Payments, system_clock};
 use nonos_trust::TrustEngine;
-use nonos_zk::groth16::{
-    Groth16Prover, Groth16Verifier, KeyCache, KeySet, PoolConfig, VerifierPool, VerifyingKey,
-};
+use nonos_zk::groth16::{PoolConfig, VerifierPool};
 use nonos_zk::{Enrolment, IdentitySecret, Prover, Verifier};
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -27,7 +24,7 @@ use crate::board::Board;
 use crate::chains::Chains;
 use crate::circuits::{Descriptors, LINK_PROTOCOL, MeshLinks, descriptor};
 use crate::clock;
-use crate::config::{Config, ProverModule};
+use crate::config::Config;
 use crate::control::SOCKET;
 use crate::discloser::Desk;
 use crate::dispute::answer::Limiter;
@@ -36,10 +33,11 @@ use crate::gate::{FACTS_MAX, Gate};
 use crate::keys::{self, Generations, KeyError, Rotatable};
 use crate::node::{Credentials, Node, Shared, TRUST_FILE};
 use crate::operators::parse_root;
+use crate::proofs::{Proofs, groth16};
 use crate::records::{Sealed, Signer};
 use crate::slots::Slots;
 use crate::store::ItemFile;
-use crate::wasm_prover::{WasmLimits, WasmProver, WasmProverError};
+use crate::wasm_prover::WasmProverError;
 use crate::{control_socket, executor, tasks};
 
 /// Jobs an executor works on at a time: a run and its proof each want the whole machine.
@@ -115,18 +113,6 @@ pub struct NodeBuilder {
     serve_control: bool,
     proofs: Option<Proofs>,
     compiler: Compiler,
-}
-
-#[derive(Clone)]
-struct Proofs {
-    prover: Option<Arc<dyn Prover>>,
-    verifier: Arc<dyn Verifier>,
-}
-
-impl std::fmt::Debug for Proofs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Proofs(..)")
-    }
 }
 
 impl NodeBuilder {
@@ -410,57 +396,6 @@ impl Shared {
         };
         self.mesh.set_beacon(body).await.map_err(|_| StartError::Stopped)
     }
-}
-
-fn groth16(config: &Config, data_dir: &Path) -> Result<Proofs, StartError> {
-    let unusable = |error: &dyn std::error::Error| StartError::Keys(error.to_string());
-    let key = match &config.verifying_key {
-        Some(path) => VerifyingKey::from_bytes(&read_keys(path)?).map_err(|error| unusable(&error))?,
-        None if config.allow_insecure_dev_keys => VerifyingKey::dev(config.profile),
-        None => return Err(StartError::NoKeys),
-    };
-    if key.profile() != config.profile {
-        return Err(StartError::Keys(format!(
-            "the verifying key is for profile {}, and the settings say {}",
-            key.profile(),
-            config.profile
-        )));
-    }
-    let id = key.id();
-    let key = if config.allow_insecure_dev_keys { key.allow_insecure_dev() } else { key };
-    let verifier = Groth16Verifier::new(key).map_err(|error| unusable(&error))?;
-    if !config.roles.executor {
-        return Ok(Proofs { prover: None, verifier: Arc::new(verifier) });
-    }
-    // The keys of a prover are a hundred thousand times as long as those of a verifier.
-    let keys = match &config.proving_keys {
-        Some(path) => KeySet::from_bytes(&read_keys(path)?).map_err(|error| unusable(&error))?,
-        None => {
-            let dir = config.key_cache.clone().unwrap_or_else(|| data_dir.join("keys"));
-            let cache = KeyCache::open_or_create(&dir).map_err(|error| unusable(&error))?;
-            cache.dev_keys(config.profile).map_err(|error| unusable(&error))?
-        }
-    };
-    if keys.verifying_key().id() != id {
-        return Err(StartError::Keys("the proving keys are not those of the verifying key".into()));
-    }
-    let keys = if config.allow_insecure_dev_keys { keys.allow_insecure_dev() } else { keys };
-    let prover: Arc<dyn Prover> = match &config.wasm_prover {
-        Some(ProverModule { path, digest }) => {
-            Arc::new(WasmProver::open(path, digest, keys, WasmLimits::default())?)
-        }
-        None => Arc::new(Groth16Prover::new(keys).map_err(|error| unusable(&error))?),
-    };
-    Ok(Proofs { prover: Some(prover), verifier: Arc::new(verifier) })
-}
-
-/// Reads a file of keys, and no more than the largest set has.
-fn read_keys(path: &Path) -> Result<Vec<u8>, StartError> {
-    let failed = |source| StartError::Io { path: path.into(), source };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(KeySet::MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
 }
 
 /// Opens the items and takes in what they say; what no longer passes its check is dropped.

@@ -194,13 +194,52 @@ fn full_takes_the_scalar_of_the_enrolled_key_alone() {
 
 #[test]
 fn the_hash_gate_takes_no_other_payload() {
-    let full = |edit: fn(&mut Assignment)| holds_in(Profile::Full, edit);
-    assert!(!full(|a| a.payload[0] ^= 1));
-    assert!(!full(|a| a.payload[63] ^= 0x80));
-    // `Full` computes these; `Lite` is where they are wires.
-    assert!(full(|a| a.payload_digest += Fr::from(1)));
-    assert!(full(|a| (a.identity.secret, a.identity.key_digest) = Default::default()));
-    assert!(!full(|a| a.identity.scalar[7] ^= 1));
+    let payloads: [fn(&mut [u8; 64]); 8] = [
+        |payload| payload[0] ^= 1,
+        |payload| payload[63] ^= 0x80,
+        |payload| *payload = [0; 64],
+        |payload| *payload = [0xff; 64],
+        |payload| payload.reverse(),
+        |payload| payload.rotate_left(1),
+        |payload| payload[32..].fill(0),
+        |payload| payload.swap(0, 32),
+    ];
+    for (kind, edit) in payloads.into_iter().enumerate() {
+        assert!(!holds_in(Profile::Full, |a| edit(&mut a.payload)), "payload {kind}");
+    }
+    // The digest itself for its hash, and the commitment of another capsule.
+    let other = Run::honest(12, 3, 6).statement.inputs().payload_commit;
+    assert!(!holds_in(Profile::Full, |a| a.public[8] = a.payload_digest));
+    assert!(!holds_in(Profile::Full, |a| a.public[8] = other));
+    assert!(!holds_in(Profile::Full, |a| a.public[8] = Fr::from(0)));
+    // `Full` computes the digest from the bits; `Lite` is where it is a wire.
+    assert!(holds_in(Profile::Full, |a| a.payload_digest += Fr::from(1)));
+}
+
+/// What `Lite` has as wires, `Full` computes from the scalar, and no other scalar is taken.
+#[test]
+fn the_identity_gate_of_full_takes_no_other_scalar() {
+    assert!(holds_in(Profile::Full, |a| {
+        (a.identity.secret, a.identity.key_digest) = Default::default();
+    }));
+    // The bits that clamping fixes are constants of the circuit, whatever is put in.
+    assert!(holds_in(Profile::Full, |a| a.identity.scalar[0] ^= 7));
+    assert!(holds_in(Profile::Full, |a| a.identity.scalar[31] ^= 0xc0));
+    let scalars: [fn(&mut [u8; 32]); 6] = [
+        |scalar| scalar[0] ^= 8,
+        |scalar| scalar[31] ^= 0x20,
+        |scalar| scalar[15] ^= 1,
+        |scalar| scalar.rotate_left(16),
+        |scalar| *scalar = [0; 32],
+        |scalar| *scalar = [0xff; 32],
+    ];
+    for (kind, edit) in scalars.into_iter().enumerate() {
+        assert!(!holds_in(Profile::Full, |a| edit(&mut a.identity.scalar)), "scalar {kind}");
+    }
+    assert!(!holds_in(Profile::Full, |a| a.identity.slot ^= 1));
+    assert!(!holds_in(Profile::Full, |a| a.identity.path[0].1 += Fr::from(1)));
+    assert!(!holds_in(Profile::Full, |a| a.identity.path[0].0 ^= true));
+    assert!(!holds_in(Profile::Full, |a| a.identity.exec_key += Fr::from(1)));
 }
 
 #[test]
