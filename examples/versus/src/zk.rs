@@ -1,7 +1,10 @@
 //! Receipts beside raw ark-groth16 on a synthetic circuit of the same size and density.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::hint::black_box;
+use std::io::Write;
+use std::process::Command;
 use std::sync::Arc;
 
 use ark_bn254::{Bn254, Fr};
@@ -57,6 +60,9 @@ const WASM_ROUNDS: u8 = 3;
 /// Names the prover as a module, as `.ci/prover_module` builds it.
 const MODULE: &str = "NONOS_PROVER_MODULE";
 
+/// Names the keys with which a process of this program proves and does nothing else.
+const PROVE_WITH: &str = "NONOS_VERSUS_PROVE_WITH";
+
 const UNMEASURED: &[Unmeasured] = &[Unmeasured {
     target: "the prover in wasmtime beside the native one",
     reason: "NONOS_PROVER_MODULE names no module; .ci/prover_module builds it",
@@ -75,6 +81,10 @@ const fn targets(profile: Profile) -> (f64, Option<f64>) {
 }
 
 pub(crate) fn compare(rounds: usize) -> Result<Report, Failure> {
+    if let Some(path) = std::env::var_os(PROVE_WITH) {
+        prove_alone(&path, &mut std::io::stdout())?;
+        std::process::exit(0);
+    }
     let module = std::env::var_os(MODULE).map(fs::read).transpose()?;
     let mut rows = Vec::new();
     for size in &SIZES {
@@ -84,6 +94,31 @@ pub(crate) fn compare(rounds: usize) -> Result<Report, Failure> {
         }
     }
     Ok(Report::new(rows, if module.is_some() { &[] } else { UNMEASURED }))
+}
+
+/// Megabytes of a process of its own that reads these keys and proves: this one holds what setup left.
+fn memory_of_a_prover(keys: &KeySet) -> Result<Vec<f64>, Failure> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("keys");
+    fs::write(&path, keys.to_bytes())?;
+    let child = Command::new(std::env::current_exe()?).arg("zk").env(PROVE_WITH, &path).output()?;
+    if !child.status.success() {
+        return Err(String::from_utf8_lossy(&child.stderr).into_owned().into());
+    }
+    let told = String::from_utf8(child.stdout)?;
+    Ok(told.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+}
+
+/// What that process does: three proofs, and the peak of each.
+fn prove_alone(path: &OsStr, out: &mut impl Write) -> Result<(), Failure> {
+    let keys = KeySet::from_bytes(&fs::read(path)?)?.allow_insecure_dev();
+    let prover = Groth16Prover::new(keys)?;
+    let run = Run::honest(1, 100, 5);
+    for seed in 0..3 {
+        let peak = peak_megabytes(|| prover.prove(&run.statement, &run.witness, [seed; 32]));
+        writeln!(out, "{}", peak.map_or_else(String::new, |peak| peak.to_string()))?;
+    }
+    Ok(())
 }
 
 /// The prover as a module in wasmtime, on one thread, beside the native one on all cores.
@@ -124,10 +159,8 @@ fn measure(size: &Size, rounds: usize) -> Result<Vec<Row>, Failure> {
     let run = Run::honest(1, 100, 5);
     let prover = Groth16Prover::new(keys.clone())?;
     let verifier = Groth16Verifier::new(keys.verifying_key().clone())?;
-    // Before there are raw keys, which nobody else's process would hold.
     let prove = |seed| prover.prove(black_box(&run.statement), &run.witness, seed);
-    prove([0; 32])?;
-    let memory: Vec<f64> = (0..3).filter_map(|seed| peak_megabytes(|| prove([seed; 32]))).collect();
+    let memory = memory_of_a_prover(&keys)?;
     let (raw, raw_setup) = Raw::new(size)?;
 
     let (mut setup, mut wall, mut cpu) = (Paired::default(), Paired::default(), Paired::default());
@@ -181,7 +214,7 @@ fn measure(size: &Size, rounds: usize) -> Result<Vec<Row>, Failure> {
         ),
     ];
     if !memory.is_empty() {
-        let name = named("PROFILE: this process at the peak of a proof");
+        let name = named("PROFILE: a process that only proves, at its peak");
         let row = Row::alone(name, "MB", Better::Lower, &memory);
         rows.push(match megabytes {
             Some(limit) => row.target(Of::Ours, limit),
