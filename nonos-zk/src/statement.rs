@@ -63,20 +63,6 @@ impl Wire for Statement {
     const MAX_BYTES: usize = 640;
 }
 
-/// The public inputs of a proof, in the circuit's order.
-pub(crate) struct PublicInputs {
-    pub(crate) policy_commit: Fr,
-    pub(crate) exec_digest: Fr,
-    pub(crate) exec_commit: Fr,
-    pub(crate) id_root: Fr,
-    pub(crate) nullifier: Fr,
-    pub(crate) epoch: Fr,
-    pub(crate) context: Fr,
-    pub(crate) key_link: Fr,
-    /// Of `Full` alone.
-    pub(crate) payload_commit: Fr,
-}
-
 impl Profile {
     /// Number of public inputs.
     #[must_use]
@@ -89,28 +75,6 @@ impl Profile {
     }
 }
 
-impl PublicInputs {
-    pub(crate) fn to_vec(&self, profile: Profile) -> Vec<Fr> {
-        let mut inputs = vec![
-            self.policy_commit,
-            self.exec_digest,
-            self.exec_commit,
-            self.id_root,
-            self.nullifier,
-            self.epoch,
-            self.context,
-            self.key_link,
-            self.payload_commit,
-        ];
-        inputs.truncate(match profile {
-            Profile::Lite | Profile::Full => profile.public_inputs(),
-            // No key for transit is ever used on a receipt.
-            Profile::Transit => 0,
-        });
-        inputs
-    }
-}
-
 impl Statement {
     /// The field elements a verifier of a profile's circuit takes, in order, each as 32 little-endian
     /// bytes: policy commitment, digest of `exec_hash`, execution commitment, identity root, nullifier,
@@ -118,21 +82,29 @@ impl Statement {
     /// [`Profile::Transit`], which is not about receipts.
     #[must_use]
     pub fn public_inputs(&self, profile: Profile) -> Vec<[u8; 32]> {
-        self.inputs().to_vec(profile).iter().map(print).collect()
+        self.inputs(profile).iter().map(print).collect()
     }
 
-    pub(crate) fn inputs(&self) -> PublicInputs {
-        PublicInputs {
-            policy_commit: self.policy.commit().unwrap(),
-            exec_digest: exec_digest(&self.exec_hash),
-            exec_commit: self.exec_commit.unwrap(),
-            id_root: self.id_root.unwrap(),
-            nullifier: self.nullifier.unwrap(),
-            epoch: Fr::from(self.epoch.number()),
-            context: hash(Tag::Context, &[self.job(), key_digest(&self.exec_key)]),
-            key_link: self.key_link.unwrap(),
-            payload_commit: payload_commit(&self.payload_commit),
+    /// The public inputs of a proof, in the circuit's order.
+    pub(crate) fn inputs(&self, profile: Profile) -> Vec<Fr> {
+        // No key for transit is ever used on a receipt.
+        if profile == Profile::Transit {
+            return Vec::new();
         }
+        let mut inputs = vec![
+            self.policy.commit().unwrap(),
+            exec_digest(&self.exec_hash),
+            self.exec_commit.unwrap(),
+            self.id_root.unwrap(),
+            self.nullifier.unwrap(),
+            Fr::from(self.epoch.number()),
+            hash(Tag::Context, &[self.job(), key_digest(&self.exec_key)]),
+            self.key_link.unwrap(),
+        ];
+        if profile == Profile::Full {
+            inputs.push(payload_commit(&self.payload_commit));
+        }
+        inputs
     }
 
     /// Everything the circuit does not open, as one element: a proof holds for this capsule, run,

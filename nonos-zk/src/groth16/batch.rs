@@ -53,7 +53,7 @@ pub(super) fn verify(
             a: G1Projective::from(points.a).mul_bigint([words[1], words[0]]).into_affine(),
             b: points.b.into(),
             c: points.c,
-            inputs: statement.inputs().to_vec(proof.profile()),
+            inputs: statement.inputs(proof.profile()),
         });
     }
     settle(key, &terms, &mut verdicts);

@@ -100,7 +100,7 @@ impl Verifier for Groth16Verifier {
         if proof.profile() != self.profile() {
             return Err(VerifyError::Profile);
         }
-        verify_inputs(&self.0.prepared, proof, &statement.inputs().to_vec(self.profile()))
+        verify_inputs(&self.0.prepared, proof, &statement.inputs(self.profile()))
     }
 
     /// One equation for all of them; if it does not hold, the bad ones are found by halves. Of 64

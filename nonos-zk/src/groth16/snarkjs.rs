@@ -87,7 +87,7 @@ impl Statement {
     /// The public inputs of a profile as snarkjs reads them: the content of `public.json`.
     #[must_use]
     pub fn to_snarkjs(&self, profile: Profile) -> Vec<String> {
-        self.inputs().to_vec(profile).iter().map(Fr::to_string).collect()
+        self.inputs(profile).iter().map(Fr::to_string).collect()
     }
 }
 

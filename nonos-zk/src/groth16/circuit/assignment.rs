@@ -35,7 +35,7 @@ impl Assignment {
         let Statement { policy, .. } = statement;
         let Witness { trace, secret, path, slot } = witness;
         Self {
-            public: statement.inputs().to_vec(profile),
+            public: statement.inputs(profile),
             gas_used: trace.gas_used,
             gas_left: policy.gas_limit.wrapping_sub(trace.gas_used),
             peak_pages: trace.peak_pages,

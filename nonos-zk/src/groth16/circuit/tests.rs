@@ -208,7 +208,7 @@ fn the_hash_gate_takes_no_other_payload() {
         assert!(!holds_in(Profile::Full, |a| edit(&mut a.payload)), "payload {kind}");
     }
     // The digest itself for its hash, and the commitment of another capsule.
-    let other = Run::honest(12, 3, 6).statement.inputs().payload_commit;
+    let other = Run::honest(12, 3, 6).statement.inputs(Profile::Full)[8];
     assert!(!holds_in(Profile::Full, |a| a.public[8] = a.payload_digest));
     assert!(!holds_in(Profile::Full, |a| a.public[8] = other));
     assert!(!holds_in(Profile::Full, |a| a.public[8] = Fr::from(0)));
