@@ -200,9 +200,11 @@ impl Demo<'_> {
         let (profile, dir) = (self.plan.profile, self.plan.key_cache.clone());
         let failed = |error: CacheError| DemoError::Start(StartError::Keys(error.to_string()));
         let cache = KeyCache::open_or_create(&dir).map_err(failed)?;
-        if !cache.path(profile).exists() {
-            self.say(&format!("making development keys of profile {profile}, kept in {}", dir.display()));
+        // The executor reads them, and makes a damaged file anew.
+        if cache.path(profile).exists() {
+            return Ok(());
         }
+        self.say(&format!("making development keys of profile {profile}, kept in {}", dir.display()));
         match blocking(move || cache.dev_keys(profile)).await {
             Some(made) => made.map(drop).map_err(failed),
             None => Err(DemoError::Protocol),

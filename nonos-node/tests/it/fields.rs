@@ -2,30 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::Value;
 
-fn run(dir: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nonos"));
-    command.args(args).current_dir(dir).env("NONOS_PASSPHRASE", "correct horse");
-    command.output().expect("runs")
-}
-
-/// The report of a command that succeeds.
-fn json(dir: &Path, args: &[&str]) -> Value {
-    let output = run(dir, &[args, &["--json"]].concat());
-    assert!(output.status.success(), "{args:?}: {output:?}");
-    serde_json::from_slice(&output.stdout).expect("JSON")
-}
-
-/// What a command says that fails.
-fn refused(dir: &Path, args: &[&str]) -> String {
-    let output = run(dir, args);
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
-    String::from_utf8(output.stderr).expect("text")
-}
+use crate::command::{json, refused, run};
 
 const RECIPE: &str = r#"
 [manifest]

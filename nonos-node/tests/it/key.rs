@@ -3,33 +3,26 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::command;
+
+fn key<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    [&["key"], args].concat()
+}
+
 fn nonos(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nonos"));
-    command.arg("key").args(args).current_dir(dir).env("NONOS_PASSPHRASE", "correct horse");
-    command.env("NONOS_NEW_PASSPHRASE", "battery staple").stdin(Stdio::null());
-    command
+    command::nonos(dir, &key(args))
 }
 
-fn run(dir: &Path, args: &[&str]) -> Output {
-    nonos(dir, args).output().expect("runs")
-}
-
-/// The report of a command that succeeds.
 fn json(dir: &Path, args: &[&str]) -> Value {
-    let output = run(dir, &[args, &["--json"]].concat());
-    assert!(output.status.success(), "{args:?}: {output:?}");
-    serde_json::from_slice(&output.stdout).expect("JSON")
+    command::json(dir, &key(args))
 }
 
-/// What a command says that fails.
 fn refused(dir: &Path, args: &[&str]) -> String {
-    let output = run(dir, args);
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
-    String::from_utf8(output.stderr).expect("text")
+    command::refused(dir, &key(args))
 }
 
 fn ids(slots: &Value) -> Vec<String> {

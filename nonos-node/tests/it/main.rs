@@ -1,5 +1,6 @@
 //! Integration tests of the composition.
 
+mod command;
 mod demo;
 mod disclosure;
 mod dispute;

@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(to_edwards_factor().square(), -Fq::from(486_664));
     }
 
-    /// A sum of opposite points would be none.
+    /// The affine sums that make the tables met no opposite points: what they give then is off the curve.
     #[test]
     fn all_entries_are_points() {
         for (u, v) in windows().iter().flat_map(|window| &window.entries) {

@@ -94,7 +94,7 @@ pub enum ContributeError {
     /// There are [`Ceremony::CONTRIBUTIONS_MAX`] already.
     #[error("the ceremony is full")]
     Full,
-    /// What there is does not hold; adding to it would be for nothing.
+    /// The chain so far does not hold, so no contribution can make sound keys of it.
     #[error("there is nothing sound to contribute to: {0}")]
     Broken(#[from] CeremonyError),
 }

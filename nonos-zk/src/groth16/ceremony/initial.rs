@@ -120,7 +120,7 @@ impl Shape {
         let variables = instance + cs.num_witness_variables();
         let matrices = cs.to_matrices()?;
         let Some([a, b, c]) = matrices.get(R1CS_PREDICATE_LABEL).map(Vec::as_slice) else { return Ok(None) };
-        // Constraints of another form than a * b = c would be missing from the key.
+        // The key covers the form a * b = c alone: a circuit with any other constraint is refused.
         if a.len() != constraints {
             return Ok(None);
         }
