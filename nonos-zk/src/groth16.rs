@@ -9,6 +9,7 @@ pub mod ceremony;
 mod circuit;
 mod engine;
 mod keys;
+mod matrices;
 mod pool;
 mod snarkjs;
 mod solidity;

@@ -1,13 +1,13 @@
 use core::fmt;
 
 use ark_bn254::Fr;
-use ark_ff::PrimeField as _;
+use ark_ff::PrimeField;
 use minicbor::{Decode, Encode};
 use nonos_identity::{Epoch, PublicKey, ScalarError, SigningKey};
 use zeroize::Zeroizing;
 
 use crate::element::element;
-use crate::poseidon::{Tag, hash};
+use crate::poseidon::{PoseidonField, Tag, hash};
 
 /// Runs one identity may prove in an epoch; each has its own slot and nullifier.
 ///
@@ -75,8 +75,13 @@ impl OperatorKey {
     /// The leaf of the tree.
     #[must_use]
     pub fn commitment(&self) -> IdentityCommitment {
-        IdentityCommitment::wrap(&hash(Tag::Leaf, &[self.secret.unwrap(), key_digest(&self.key)]))
+        IdentityCommitment::wrap(&leaf(self.secret.unwrap(), &self.key))
     }
+}
+
+/// The leaf of an operator, from the digest of its secret.
+pub(crate) fn leaf<F: PoseidonField>(secret: F, key: &PublicKey) -> F {
+    hash(Tag::Leaf, &[secret, key_digest(key)])
 }
 
 impl IdentitySecret {
@@ -97,7 +102,7 @@ impl IdentitySecret {
     /// What to enrol.
     #[must_use]
     pub fn operator_key(&self) -> OperatorKey {
-        OperatorKey { key: self.key, secret: SecretDigest::wrap(&hash(Tag::Secret, &self.halves())) }
+        OperatorKey { key: self.key, secret: SecretDigest::wrap(&self.digest()) }
     }
 
     /// The leaf of the tree that [`Self::operator_key`] makes.
@@ -111,28 +116,42 @@ impl IdentitySecret {
     /// A slot beyond the limit has a nullifier, but no proof.
     #[must_use]
     pub fn nullifier(&self, epoch: Epoch, slot: u32) -> Nullifier {
-        let place = Fr::from(epoch.number()) * Fr::from(SLOTS_PER_EPOCH) + Fr::from(slot);
-        Nullifier::wrap(&hash(Tag::Nullifier, &[self.mark(), place]))
+        Nullifier::wrap(&self.spent(Tag::Nullifier, Fr::from(epoch.number()), slot))
     }
 
     /// The nullifier of a batch of cells, `batch` below [`SLOTS_PER_EPOCH`] for each hop and epoch.
     pub(crate) fn transit_nullifier(&self, period: Fr, batch: u32) -> Nullifier {
-        let place = period * Fr::from(SLOTS_PER_EPOCH) + Fr::from(batch);
-        Nullifier::wrap(&hash(Tag::Transit, &[self.mark(), place]))
+        Nullifier::wrap(&self.spent(Tag::Transit, period, batch))
+    }
+
+    /// What one slot of a period is spent by.
+    pub(crate) fn spent<F: PoseidonField>(&self, tag: Tag, period: F, slot: u32) -> F {
+        let place = period * F::from(SLOTS_PER_EPOCH) + F::from(slot);
+        hash(tag, &[self.mark(), place])
     }
 
     /// The mark on a one-run execution key.
     #[must_use]
     pub fn key_link(&self, exec_key: &PublicKey) -> KeyLink {
-        KeyLink::wrap(&hash(Tag::Link, &[self.mark(), key_digest(exec_key)]))
+        KeyLink::wrap(&self.link(exec_key))
+    }
+
+    /// The same over any field.
+    pub(crate) fn link<F: PoseidonField>(&self, exec_key: &PublicKey) -> F {
+        hash(Tag::Link, &[self.mark(), key_digest(exec_key)])
+    }
+
+    /// What [`SecretDigest`] is over BN254.
+    pub(crate) fn digest<F: PoseidonField>(&self) -> F {
+        hash(Tag::Secret, &self.halves())
     }
 
     /// What nullifiers and links are made of; as secret as the scalar.
-    fn mark(&self) -> Fr {
+    fn mark<F: PoseidonField>(&self) -> F {
         hash(Tag::Mark, &self.halves())
     }
 
-    pub(crate) fn halves(&self) -> [Fr; 2] {
+    pub(crate) fn halves<F: PrimeField>(&self) -> [F; 2] {
         halves(&self.scalar)
     }
 
@@ -146,13 +165,13 @@ impl IdentitySecret {
 }
 
 /// A scalar or key as two numbers of 128 bits, the low one first.
-pub(crate) fn halves(bytes: &[u8; 32]) -> [Fr; 2] {
-    let mut halves = bytes.chunks(HALF_BYTES).map(Fr::from_le_bytes_mod_order);
+pub(crate) fn halves<F: PrimeField>(bytes: &[u8; 32]) -> [F; 2] {
+    let mut halves = bytes.chunks(HALF_BYTES).map(F::from_le_bytes_mod_order);
     core::array::from_fn(|_| halves.next().unwrap_or_default())
 }
 
 /// A public key as one element.
-pub(crate) fn key_digest(key: &PublicKey) -> Fr {
+pub(crate) fn key_digest<F: PoseidonField>(key: &PublicKey) -> F {
     hash(Tag::Key, &halves(key.as_bytes()))
 }
 

@@ -1,17 +1,16 @@
-//! Poseidon over the BN254 scalar field, natively and in the circuit.
+//! Poseidon, natively and in the circuit, over the scalar field of any curve that has an instance here.
 //!
 //! Width 3, x^5, 8 full and 57 partial rounds: the 128-bit instance of the Poseidon paper
-//! (eprint 2019/458, table 2), round constants and matrix from its Grain LFSR. These are the
+//! (eprint 2019/458, table 2), round constants and matrix from its Grain LFSR. Over BN254 these are the
 //! parameters of circomlib and of the Ethereum ecosystem. The capacity cell starts as
 //! `tag << 32 | length`, so two purposes or two lengths never share an input.
 
 use std::sync::OnceLock;
 
-use ark_bn254::Fr;
 use ark_crypto_primitives::sponge::constraints::CryptographicSpongeVar;
 use ark_crypto_primitives::sponge::poseidon::constraints::PoseidonSpongeVar;
 use ark_crypto_primitives::sponge::poseidon::{PoseidonConfig, PoseidonSponge, find_poseidon_ark_and_mds};
-use ark_crypto_primitives::sponge::{CryptographicSponge, FieldBasedCryptographicSponge};
+use ark_crypto_primitives::sponge::{Absorb, CryptographicSponge, FieldBasedCryptographicSponge};
 use ark_ff::PrimeField;
 use ark_r1cs_std::fields::fp::FpVar;
 use ark_relations::gr1cs::{ConstraintSystemRef, SynthesisError};
@@ -63,23 +62,43 @@ pub(crate) enum Tag {
 
 impl Tag {
     /// The start of the capacity cell for an input of `len` elements.
-    fn capacity(self, len: usize) -> Fr {
-        Fr::from(((self as u64) << 32) | len as u64)
+    fn capacity<F: PrimeField>(self, len: usize) -> F {
+        F::from(((self as u64) << 32) | len as u64)
     }
 }
 
-fn config() -> &'static PoseidonConfig<Fr> {
-    static CONFIG: OnceLock<PoseidonConfig<Fr>> = OnceLock::new();
-    CONFIG.get_or_init(|| {
-        let bits = u64::from(Fr::MODULUS_BIT_SIZE);
-        let (ark, mds) = find_poseidon_ark_and_mds(bits, RATE, FULL_ROUNDS as u64, PARTIAL_ROUNDS as u64, 0);
-        PoseidonConfig::new(FULL_ROUNDS, PARTIAL_ROUNDS, ALPHA, mds, ark, RATE, 1)
-    })
+/// A field of some 255 bits that circuits are made over: it has its own constants.
+///
+/// Its order less one must not be divisible by 5, or the fifth power is no permutation.
+pub(crate) trait PoseidonField: PrimeField + Absorb {
+    /// The instance, made once.
+    fn config() -> &'static PoseidonConfig<Self>;
+}
+
+impl PoseidonField for ark_bn254::Fr {
+    fn config() -> &'static PoseidonConfig<Self> {
+        static CONFIG: OnceLock<PoseidonConfig<ark_bn254::Fr>> = OnceLock::new();
+        CONFIG.get_or_init(instance)
+    }
+}
+
+#[cfg(test)]
+impl PoseidonField for ark_bls12_381::Fr {
+    fn config() -> &'static PoseidonConfig<Self> {
+        static CONFIG: OnceLock<PoseidonConfig<ark_bls12_381::Fr>> = OnceLock::new();
+        CONFIG.get_or_init(instance)
+    }
+}
+
+fn instance<F: PrimeField>() -> PoseidonConfig<F> {
+    let bits = u64::from(F::MODULUS_BIT_SIZE);
+    let (ark, mds) = find_poseidon_ark_and_mds(bits, RATE, FULL_ROUNDS as u64, PARTIAL_ROUNDS as u64, 0);
+    PoseidonConfig::new(FULL_ROUNDS, PARTIAL_ROUNDS, ALPHA, mds, ark, RATE, 1)
 }
 
 /// Hashes field elements under a tag.
-pub(crate) fn hash(tag: Tag, inputs: &[Fr]) -> Fr {
-    let mut sponge = PoseidonSponge::new(config());
+pub(crate) fn hash<F: PoseidonField>(tag: Tag, inputs: &[F]) -> F {
+    let mut sponge = PoseidonSponge::new(F::config());
     if let Some(cell) = sponge.state.first_mut() {
         *cell = tag.capacity(inputs.len());
     }
@@ -88,12 +107,12 @@ pub(crate) fn hash(tag: Tag, inputs: &[Fr]) -> Fr {
 }
 
 /// The same hash as constraints, about 243 for every two inputs.
-pub(crate) fn hash_var(
-    cs: &ConstraintSystemRef<Fr>,
+pub(crate) fn hash_var<F: PoseidonField>(
+    cs: &ConstraintSystemRef<F>,
     tag: Tag,
-    inputs: &[FpVar<Fr>],
-) -> Result<FpVar<Fr>, SynthesisError> {
-    let mut sponge = PoseidonSpongeVar::new(cs.clone(), config());
+    inputs: &[FpVar<F>],
+) -> Result<FpVar<F>, SynthesisError> {
+    let mut sponge = PoseidonSpongeVar::new(cs.clone(), F::config());
     if let Some(cell) = sponge.state.first_mut() {
         *cell = FpVar::Constant(tag.capacity(inputs.len()));
     }
@@ -103,6 +122,7 @@ pub(crate) fn hash_var(
 
 #[cfg(test)]
 mod tests {
+    use ark_bn254::Fr;
     use ark_ff::MontFp;
     use ark_r1cs_std::GR1CSVar;
     use ark_r1cs_std::alloc::AllocVar;
@@ -113,7 +133,7 @@ mod tests {
     /// circomlib 2.0, `poseidon([1, 2])` of its test `test/poseidoncircuit.js`.
     #[test]
     fn the_permutation_is_that_of_circomlib() {
-        let mut sponge = PoseidonSponge::new(config());
+        let mut sponge = PoseidonSponge::new(Fr::config());
         sponge.absorb(&vec![Fr::from(1), Fr::from(2)]);
         let _: Vec<Fr> = sponge.squeeze_native_field_elements(1);
         let expected: Fr =

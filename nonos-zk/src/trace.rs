@@ -1,13 +1,13 @@
 use core::fmt;
 
 use ark_bn254::Fr;
-use ark_ff::{Field as _, PrimeField};
+use ark_ff::PrimeField;
 use minicbor::{Decode, Encode};
 use nonos_identity::WideDigest;
 use zeroize::Zeroize;
 
 use crate::element::element;
-use crate::poseidon::{Tag, hash};
+use crate::poseidon::{PoseidonField, Tag, hash};
 
 /// Bytes of a wide digest in one field element: 22 bytes are 176 bits, far below the modulus.
 pub(crate) const LIMB_BYTES: usize = 22;
@@ -57,28 +57,33 @@ pub(crate) mod place {
 const _: () = assert!(place::END < Fr::MODULUS_BIT_SIZE);
 
 /// Two to a power.
-pub(crate) fn power(exponent: u32) -> Fr {
-    Fr::from(2u8).pow([u64::from(exponent)])
+pub(crate) fn power<F: PrimeField>(exponent: u32) -> F {
+    F::from(2u8).pow([u64::from(exponent)])
 }
 
 /// The numbers in one element.
-fn packed(gas: u64, pages: u32, host_calls: u64, cpu_features: u32, isolation: u16) -> Fr {
-    Fr::from(gas)
-        + Fr::from(pages) * power(place::PAGES)
-        + Fr::from(host_calls) * power(place::HOST_CALLS)
-        + Fr::from(cpu_features) * power(place::CPU_FEATURES)
-        + Fr::from(isolation) * power(place::ISOLATION)
+fn packed<F: PrimeField>(gas: u64, pages: u32, host_calls: u64, cpu_features: u32, isolation: u16) -> F {
+    F::from(gas)
+        + F::from(pages) * power::<F>(place::PAGES)
+        + F::from(host_calls) * power::<F>(place::HOST_CALLS)
+        + F::from(cpu_features) * power::<F>(place::CPU_FEATURES)
+        + F::from(isolation) * power::<F>(place::ISOLATION)
 }
 
 impl PolicyLimits {
     /// The commitment that the circuit opens.
     #[must_use]
     pub fn commit(&self) -> PolicyCommit {
+        PolicyCommit::wrap(&self.digest())
+    }
+
+    /// The same over any field.
+    pub(crate) fn digest<F: PoseidonField>(&self) -> F {
         let Self { gas_limit, pages_max, host_calls_allowed, cpu_features_allowed, isolation_required } =
             *self;
         let limits =
             packed(gas_limit, pages_max, host_calls_allowed, cpu_features_allowed, isolation_required);
-        PolicyCommit::wrap(&hash(Tag::Policy, &[limits]))
+        hash(Tag::Policy, &[limits])
     }
 }
 
@@ -110,6 +115,11 @@ impl Trace {
     /// Whoever is shown the trace recomputes it.
     #[must_use]
     pub fn commit(&self, exec_hash: &WideDigest) -> ExecCommit {
+        ExecCommit::wrap(&self.digest(exec_hash))
+    }
+
+    /// The same over any field.
+    pub(crate) fn digest<F: PoseidonField>(&self, exec_hash: &WideDigest) -> F {
         let inputs = [
             exec_digest(exec_hash),
             payload_digest(&self.payload),
@@ -117,20 +127,20 @@ impl Trace {
             packed(self.gas_used, self.peak_pages, self.host_calls, self.cpu_features, self.isolation),
             self.blind(),
         ];
-        ExecCommit::wrap(&hash(Tag::Execution, &inputs))
+        hash(Tag::Execution, &inputs)
     }
 
     /// The end of the Poseidon chain over the checkpoints, which starts with their number.
-    pub(crate) fn chain(&self) -> Fr {
-        let start = hash(Tag::Chain, &[Fr::from(self.checkpoints.len() as u64)]);
+    pub(crate) fn chain<F: PoseidonField>(&self) -> F {
+        let start = hash(Tag::Chain, &[F::from(self.checkpoints.len() as u64)]);
         self.checkpoints.iter().fold(start, |link, checkpoint| {
             let [a, b, c] = limbs(checkpoint);
             hash(Tag::Checkpoint, &[link, a, b, c])
         })
     }
 
-    pub(crate) fn blind(&self) -> Fr {
-        Fr::from_le_bytes_mod_order(&self.blind)
+    pub(crate) fn blind<F: PrimeField>(&self) -> F {
+        F::from_le_bytes_mod_order(&self.blind)
     }
 }
 
@@ -147,22 +157,22 @@ impl fmt::Debug for Trace {
 }
 
 /// The one public input that stands for `exec_hash`.
-pub(crate) fn exec_digest(exec_hash: &WideDigest) -> Fr {
+pub(crate) fn exec_digest<F: PoseidonField>(exec_hash: &WideDigest) -> F {
     hash(Tag::ExecHash, &limbs(exec_hash))
 }
 
 /// The payload's digest as one element.
-pub(crate) fn payload_digest(payload: &WideDigest) -> Fr {
+pub(crate) fn payload_digest<F: PoseidonField>(payload: &WideDigest) -> F {
     hash(Tag::Payload, &limbs(payload))
 }
 
 /// The one public input that stands for the payload's commitment.
-pub(crate) fn payload_commit(commit: &WideDigest) -> Fr {
+pub(crate) fn payload_commit<F: PoseidonField>(commit: &WideDigest) -> F {
     hash(Tag::PayloadCommit, &limbs(commit))
 }
 
 /// A wide digest as three little-endian integers of 22, 22 and 20 bytes.
-fn limbs(digest: &WideDigest) -> [Fr; 3] {
-    let mut limbs = digest.as_bytes().chunks(LIMB_BYTES).map(Fr::from_le_bytes_mod_order);
+fn limbs<F: PrimeField>(digest: &WideDigest) -> [F; 3] {
+    let mut limbs = digest.as_bytes().chunks(LIMB_BYTES).map(F::from_le_bytes_mod_order);
     core::array::from_fn(|_| limbs.next().unwrap_or_default())
 }

@@ -85,7 +85,7 @@ impl TransitStatement {
 
     /// Epoch and hop as one number.
     pub(crate) fn period(&self) -> Fr {
-        Fr::from(self.epoch.number()) * power(HOP_BITS) + Fr::from(self.hop)
+        Fr::from(self.epoch.number()) * power::<Fr>(HOP_BITS) + Fr::from(self.hop)
     }
 
     pub(crate) fn job(&self) -> Fr {
@@ -145,14 +145,14 @@ impl TransitWitness {
     /// The commitment to what was carried.
     #[must_use]
     pub fn commit(&self) -> CarryCommit {
-        let carried = Fr::from(self.received) + Fr::from(self.forwarded) * power(64);
+        let carried = Fr::from(self.received) + Fr::from(self.forwarded) * power::<Fr>(64);
         CarryCommit::wrap(&hash(Tag::Carried, &[carried, self.blind()]))
     }
 
     /// The nullifier of this batch for a statement's epoch and hop.
     #[must_use]
     pub fn nullifier(&self, epoch: Epoch, hop: u8) -> Nullifier {
-        let period = Fr::from(epoch.number()) * power(HOP_BITS) + Fr::from(hop);
+        let period = Fr::from(epoch.number()) * power::<Fr>(HOP_BITS) + Fr::from(hop);
         self.secret.transit_nullifier(period, self.number)
     }
 

@@ -160,7 +160,7 @@ impl TreePath {
     /// The root that this path leads to from a commitment.
     #[must_use]
     pub fn root(&self, commitment: &IdentityCommitment) -> IdentityRoot {
-        let root = self.steps().fold(commitment.unwrap(), |node, (right, sibling)| {
+        let root = self.steps().into_iter().fold(commitment.unwrap(), |node, (right, sibling)| {
             hash(Tag::Node, &if right { [sibling, node] } else { [node, sibling] })
         });
         IdentityRoot::wrap(&root)
@@ -177,12 +177,13 @@ impl TreePath {
     }
 
     /// From the leaf up: whether the node is a right child, and its sibling.
-    pub(crate) fn steps(&self) -> impl Iterator<Item = (bool, Fr)> {
-        let index = self.index;
-        self.siblings
-            .iter()
-            .enumerate()
-            .map(move |(height, sibling)| ((index >> height) & 1 == 1, sibling.unwrap()))
+    pub(crate) fn steps(&self) -> [(bool, Fr); TREE_DEPTH] {
+        let mut index = self.index;
+        self.siblings.map(|sibling| {
+            let is_right = index & 1 == 1;
+            index >>= 1;
+            (is_right, sibling.unwrap())
+        })
     }
 }
 

@@ -4,9 +4,9 @@
 //! The powers come from a hash over everything that is checked. A batch with a false equation passes
 //! for one of `2^128` hashes, and whoever makes the proofs can only try.
 
-use ark_bn254::{Bn254, Fr, G1Affine, G1Projective};
+use ark_bn254::Bn254;
 use ark_ec::pairing::Pairing;
-use ark_ec::{AffineRepr as _, CurveGroup as _, PrimeGroup as _, VariableBaseMSM as _};
+use ark_ec::{AffineRepr as _, CurveGroup as _, VariableBaseMSM as _};
 use ark_ff::AdditiveGroup as _;
 use ark_groth16::PreparedVerifyingKey;
 use ark_std::rand::RngCore as _;
@@ -22,17 +22,30 @@ use crate::statement::Statement;
 /// Below this, one by one is not dearer than halves of a batch that holds a bad proof.
 const HALVES_MIN: usize = 4;
 
-type G2Prepared = <Bn254 as Pairing>::G2Prepared;
-
 /// A well-formed proof, its equation raised to its power.
-struct Term {
+struct Term<E: Pairing> {
     /// Where it is in the batch.
     place: usize,
-    power: Fr,
-    a: G1Affine,
-    b: G2Prepared,
-    c: G1Affine,
-    inputs: Vec<Fr>,
+    power: E::ScalarField,
+    a: E::G1Affine,
+    b: E::G2Prepared,
+    c: E::G1Affine,
+    inputs: Vec<E::ScalarField>,
+}
+
+impl<E: Pairing> Term<E> {
+    /// `power` is a number of 128 bits, its low word first.
+    fn new(
+        place: usize,
+        power: [u64; 2],
+        points: ark_groth16::Proof<E>,
+        inputs: Vec<E::ScalarField>,
+    ) -> Self {
+        let a = points.a.mul_bigint(power).into_affine();
+        let [low, high] = power.map(u128::from);
+        let power = E::ScalarField::from(high << 64 | low);
+        Self { place, power, a, b: points.b.into(), c: points.c, inputs }
+    }
 }
 
 /// The verdict on each proof, in their order.
@@ -45,16 +58,9 @@ pub(super) fn verify(
     let mut verdicts = vec![Err(VerifyError::Malformed); batch.len()];
     let mut terms = Vec::with_capacity(batch.len());
     for (place, (statement, proof)) in batch.iter().enumerate() {
-        let Some(points) = parse(proof.as_bytes()) else { continue };
-        let words = [powers.next_u64(), powers.next_u64()];
-        terms.push(Term {
-            place,
-            power: Fr::from(u128::from(words[0]) << 64 | u128::from(words[1])),
-            a: G1Projective::from(points.a).mul_bigint([words[1], words[0]]).into_affine(),
-            b: points.b.into(),
-            c: points.c,
-            inputs: statement.inputs(proof.profile()),
-        });
+        let Some(points) = parse::<Bn254>(proof.as_bytes()) else { continue };
+        let power = [powers.next_u64(), powers.next_u64()];
+        terms.push(Term::new(place, power, points, statement.inputs(proof.profile())));
     }
     settle(key, &terms, &mut verdicts);
     verdicts
@@ -72,7 +78,11 @@ fn transcript(id: VerifyingKeyId, batch: &[(&Statement, &Proof)]) -> [u8; 32] {
 }
 
 /// Halves a batch that does not hold until every bad proof is found.
-fn settle(key: &PreparedVerifyingKey<Bn254>, terms: &[Term], verdicts: &mut [Result<(), VerifyError>]) {
+fn settle<E: Pairing>(
+    key: &PreparedVerifyingKey<E>,
+    terms: &[Term<E>],
+    verdicts: &mut [Result<(), VerifyError>],
+) {
     if terms.is_empty() {
         return;
     }
@@ -90,21 +100,21 @@ fn settle(key: &PreparedVerifyingKey<Bn254>, terms: &[Term], verdicts: &mut [Res
 }
 
 /// `sum e(r A, B) + e(sum r IC, -gamma) + e(sum r C, -delta) = e(sum r alpha, beta)`
-fn holds(key: &PreparedVerifyingKey<Bn254>, terms: &[Term]) -> bool {
-    let total: Fr = terms.iter().map(|term| term.power).sum();
-    let (powers, points): (Vec<Fr>, Vec<G1Affine>) = terms.iter().map(|term| (term.power, term.c)).unzip();
-    let Ok(c) = G1Projective::msm(&points, &powers) else { return false };
+fn holds<E: Pairing>(key: &PreparedVerifyingKey<E>, terms: &[Term<E>]) -> bool {
+    let total: E::ScalarField = terms.iter().map(|term| term.power).sum();
+    let (powers, points): (Vec<_>, Vec<_>) = terms.iter().map(|term| (term.power, term.c)).unzip();
+    let Ok(c) = E::G1::msm(&points, &powers) else { return false };
     let mut inputs = vec![total];
-    inputs.resize(key.vk.gamma_abc_g1.len(), Fr::ZERO);
+    inputs.resize(key.vk.gamma_abc_g1.len(), E::ScalarField::ZERO);
     for term in terms {
         let sums = inputs.iter_mut().skip(1);
-        sums.zip(&term.inputs).for_each(|(sum, input)| *sum += term.power * input);
+        sums.zip(&term.inputs).for_each(|(sum, input)| *sum += term.power * *input);
     }
-    let Ok(ic) = G1Projective::msm(&key.vk.gamma_abc_g1, &inputs) else { return false };
+    let Ok(ic) = E::G1::msm(&key.vk.gamma_abc_g1, &inputs) else { return false };
     let alpha = -(key.vk.alpha_g1.into_group() * total);
-    let common = G1Projective::normalize_batch(&[ic, c, alpha]);
+    let common = E::G1::normalize_batch(&[ic, c, alpha]);
     let left = terms.iter().map(|term| term.a).chain(common);
     let fixed = [key.gamma_g2_neg_pc.clone(), key.delta_g2_neg_pc.clone(), key.vk.beta_g2.into()];
     let right = terms.iter().map(|term| term.b.clone()).chain(fixed);
-    Bn254::multi_pairing(left, right) == ark_ec::pairing::PairingOutput::ZERO
+    E::multi_pairing(left, right) == ark_ec::pairing::PairingOutput::ZERO
 }

@@ -9,7 +9,7 @@ use self::identity::Operator;
 use self::transit::TransitCircuit;
 use self::wires::Wires;
 use crate::gadgets::sha3_512;
-use crate::poseidon::{Tag, hash_var};
+use crate::poseidon::{PoseidonField, Tag, hash_var};
 use crate::proof::Profile;
 use crate::statement::{Statement, Witness};
 use crate::trace::{LIMB_BYTES, place, power};
@@ -31,12 +31,12 @@ const ISOLATION_BITS: usize = 16;
 
 /// The circuit of a profile without values, for the setup.
 #[derive(Clone)]
-pub(super) enum Blank {
-    Receipt(ReceiptCircuit),
-    Transit(TransitCircuit),
+pub(super) enum Blank<F> {
+    Receipt(ReceiptCircuit<F>),
+    Transit(TransitCircuit<F>),
 }
 
-impl Blank {
+impl<F: PoseidonField> Blank<F> {
     pub(super) const fn of(profile: Profile) -> Self {
         match profile {
             Profile::Lite | Profile::Full => Self::Receipt(ReceiptCircuit { profile, assignment: None }),
@@ -45,7 +45,7 @@ impl Blank {
     }
 
     #[cfg(test)]
-    fn synthesize(&self, cs: &ConstraintSystemRef<Fr>) -> Result<GateSizes, SynthesisError> {
+    fn synthesize(&self, cs: &ConstraintSystemRef<F>) -> Result<GateSizes, SynthesisError> {
         match self {
             Self::Receipt(circuit) => circuit.synthesize(cs),
             Self::Transit(circuit) => circuit.synthesize(cs),
@@ -53,8 +53,8 @@ impl Blank {
     }
 }
 
-impl ConstraintSynthesizer<Fr> for Blank {
-    fn generate_constraints(self, cs: ConstraintSystemRef<Fr>) -> Result<(), SynthesisError> {
+impl<F: PoseidonField> ConstraintSynthesizer<F> for Blank<F> {
+    fn generate_constraints(self, cs: ConstraintSystemRef<F>) -> Result<(), SynthesisError> {
         match self {
             Self::Receipt(circuit) => circuit.generate_constraints(cs),
             Self::Transit(circuit) => circuit.generate_constraints(cs),
@@ -64,19 +64,21 @@ impl ConstraintSynthesizer<Fr> for Blank {
 
 /// The circuit `receipt-v1`. Without an assignment it only describes itself.
 #[derive(Clone)]
-pub(crate) struct ReceiptCircuit {
+pub(crate) struct ReceiptCircuit<F> {
     profile: Profile,
-    assignment: Option<Assignment>,
+    assignment: Option<Assignment<F>>,
 }
 
-impl ReceiptCircuit {
+impl ReceiptCircuit<Fr> {
     /// The circuit with the values of a statement and its witness.
     pub(crate) fn assigned(profile: Profile, statement: &Statement, witness: &Witness) -> Self {
         Self { profile, assignment: Some(Assignment::honest(profile, statement, witness)) }
     }
+}
 
+impl<F: PoseidonField> ReceiptCircuit<F> {
     /// Adds all constraints and counts those of each gate.
-    fn synthesize(&self, cs: &ConstraintSystemRef<Fr>) -> Result<GateSizes, SynthesisError> {
+    fn synthesize(&self, cs: &ConstraintSystemRef<F>) -> Result<GateSizes, SynthesisError> {
         let wires = Wires { cs, assignment: self.assignment.as_ref() };
         let public = wires.public(self.profile.public_inputs(), |a| &a.public)?;
         let [
@@ -116,14 +118,17 @@ impl ReceiptCircuit {
     }
 }
 
-impl ConstraintSynthesizer<Fr> for ReceiptCircuit {
-    fn generate_constraints(self, cs: ConstraintSystemRef<Fr>) -> Result<(), SynthesisError> {
+impl<F: PoseidonField> ConstraintSynthesizer<F> for ReceiptCircuit<F> {
+    fn generate_constraints(self, cs: ConstraintSystemRef<F>) -> Result<(), SynthesisError> {
         self.synthesize(&cs).map(drop)
     }
 }
 
 /// The payload's digest is what the commitment is the SHA3-512 of. Returns it as one element.
-fn hash_gate(wires: &Wires<'_, Assignment>, payload_commit: &FpVar<Fr>) -> Result<FpVar<Fr>, SynthesisError> {
+fn hash_gate<F: PoseidonField>(
+    wires: &Wires<'_, F, Assignment<F>>,
+    payload_commit: &FpVar<F>,
+) -> Result<FpVar<F>, SynthesisError> {
     let digest = wires.bits(512, |a, position| bit_of(&a.payload, position))?;
     let commit = sha3_512(wires.cs, &digest)?;
     let limbs = wires.pack(&commit, LIMB_BYTES * 8)?;
@@ -132,7 +137,10 @@ fn hash_gate(wires: &Wires<'_, Assignment>, payload_commit: &FpVar<Fr>) -> Resul
 }
 
 /// What was used keeps limits that are those of the commitment. Returns what was used, packed.
-fn state_gate(wires: &Wires<'_, Assignment>, policy_commit: &FpVar<Fr>) -> Result<FpVar<Fr>, SynthesisError> {
+fn state_gate<F: PoseidonField>(
+    wires: &Wires<'_, F, Assignment<F>>,
+    policy_commit: &FpVar<F>,
+) -> Result<FpVar<F>, SynthesisError> {
     // used + left = limit, both below 2^bits, says used <= limit.
     let (_, gas_used) = wires.number(GAS_BITS, |a| a.gas_used)?;
     let (_, gas_left) = wires.number(GAS_BITS, |a| a.gas_left)?;
@@ -153,14 +161,14 @@ fn state_gate(wires: &Wires<'_, Assignment>, policy_commit: &FpVar<Fr>) -> Resul
         wires.cs.enforce_r1cs_constraint(|| bit.lc(), || leave.not().lc(), || lc!())?;
     }
 
-    let packed = |gas, pages, calls: FpVar<Fr>, features: FpVar<Fr>, walls: FpVar<Fr>| {
-        let pages: FpVar<Fr> = pages;
-        let gas: FpVar<Fr> = gas;
-        gas * power(place::GAS)
-            + pages * power(place::PAGES)
-            + calls * power(place::HOST_CALLS)
-            + features * power(place::CPU_FEATURES)
-            + walls * power(place::ISOLATION)
+    let packed = |gas, pages, calls: FpVar<F>, features: FpVar<F>, walls: FpVar<F>| {
+        let pages: FpVar<F> = pages;
+        let gas: FpVar<F> = gas;
+        gas * power::<F>(place::GAS)
+            + pages * power::<F>(place::PAGES)
+            + calls * power::<F>(place::HOST_CALLS)
+            + features * power::<F>(place::CPU_FEATURES)
+            + walls * power::<F>(place::ISOLATION)
     };
     let limits = packed(
         &gas_used + gas_left,
@@ -174,11 +182,11 @@ fn state_gate(wires: &Wires<'_, Assignment>, policy_commit: &FpVar<Fr>) -> Resul
 }
 
 /// What was used, this payload and these checkpoints are of this `exec_hash`.
-fn execution_gate(
-    wires: &Wires<'_, Assignment>,
-    [exec_digest, exec_commit]: [&FpVar<Fr>; 2],
-    payload_digest: FpVar<Fr>,
-    used: FpVar<Fr>,
+fn execution_gate<F: PoseidonField>(
+    wires: &Wires<'_, F, Assignment<F>>,
+    [exec_digest, exec_commit]: [&FpVar<F>; 2],
+    payload_digest: FpVar<F>,
+    used: FpVar<F>,
 ) -> Result<(), SynthesisError> {
     let chain = wires.witness(|a| a.chain)?;
     let blind = wires.witness(|a| a.blind)?;

@@ -1,23 +1,22 @@
 use ark_bn254::{Bn254, Fr};
 use ark_ec::AffineRepr as _;
-use ark_groth16::{Groth16, PreparedVerifyingKey};
-use ark_relations::gr1cs::ConstraintSynthesizer;
+use ark_ec::pairing::Pairing;
+use ark_ff::UniformRand as _;
+use ark_groth16::{Groth16, PreparedVerifyingKey, ProvingKey};
+use ark_relations::gr1cs::{ConstraintSynthesizer, SynthesisError};
 use ark_serialize::{CanonicalDeserialize, CanonicalSerialize};
-use ark_snark::SNARK;
 use core::fmt;
 use nonos_identity::{Digest, wire};
 use zeroize::Zeroizing;
 
 use super::circuit::ReceiptCircuit;
 use super::keys::{KeyError, KeySet, VerifyingKey};
+use super::matrices::Matrices;
 use super::stream::Stream;
 use crate::domains;
 use crate::proof::{Profile, Proof, VerifyingKeyId};
 use crate::prover::{ProveError, Prover, Verifier, VerifyError};
 use crate::statement::{Statement, Witness};
-
-/// Length of a compressed proof: two points of G1 and one of G2.
-const PROOF_BYTES: usize = 128;
 
 /// Proves with Groth16 over BN254.
 #[derive(Clone)]
@@ -100,7 +99,7 @@ impl Verifier for Groth16Verifier {
         if proof.profile() != self.profile() {
             return Err(VerifyError::Profile);
         }
-        verify_inputs(&self.0.prepared, proof, &statement.inputs(self.profile()))
+        verify_inputs(&self.0.prepared, proof.as_bytes(), &statement.inputs(self.profile()))
     }
 
     /// One equation for all of them; if it does not hold, the bad ones are found by halves. Of 64
@@ -124,22 +123,42 @@ pub(super) fn prove(
     circuit: impl ConstraintSynthesizer<Fr>,
     seed: [u8; 32],
 ) -> Result<Proof, ProveError> {
-    let failed = |error: &dyn fmt::Display| ProveError::Engine(error.to_string());
-    let mut rng = Stream::from_seed(seed);
-    let proof = Groth16::<Bn254>::prove(keys.proving(), circuit, &mut rng).map_err(|error| failed(&error))?;
-    let mut bytes = Vec::with_capacity(PROOF_BYTES);
-    proof.serialize_compressed(&mut bytes).map_err(|error| failed(&error))?;
+    let failed = |error: SynthesisError| ProveError::Engine(error.to_string());
+    let matrices = keys.matrices().map_err(failed)?;
+    let bytes = prove_with(keys.proving(), matrices, circuit, seed).map_err(failed)?;
     Ok(Proof::new(keys.profile(), bytes)?)
 }
 
+/// The same over any curve: the bytes of the proof.
+pub(super) fn prove_with<E: Pairing>(
+    key: &ProvingKey<E>,
+    matrices: &Matrices<E::ScalarField>,
+    circuit: impl ConstraintSynthesizer<E::ScalarField>,
+    seed: [u8; 32],
+) -> Result<Vec<u8>, SynthesisError> {
+    let values = matrices.assign(circuit)?;
+    let mut rng = Stream::from_seed(seed);
+    let [r, s] = [(); 2].map(|()| E::ScalarField::rand(&mut rng));
+    let proof = Groth16::<E>::create_proof_with_reduction_and_matrices(
+        key,
+        r,
+        s,
+        &matrices.rows,
+        matrices.instance,
+        matrices.constraints(),
+        &values,
+    )?;
+    Ok(print(&proof))
+}
+
 /// Whether a proof convinces for these inputs.
-pub(super) fn verify_inputs(
-    key: &PreparedVerifyingKey<Bn254>,
-    proof: &Proof,
-    inputs: &[Fr],
+pub(super) fn verify_inputs<E: Pairing>(
+    key: &PreparedVerifyingKey<E>,
+    proof: &[u8],
+    inputs: &[E::ScalarField],
 ) -> Result<(), VerifyError> {
-    let points = parse(proof.as_bytes()).ok_or(VerifyError::Malformed)?;
-    match Groth16::<Bn254>::verify_proof(key, &points, inputs) {
+    let points = parse(proof).ok_or(VerifyError::Malformed)?;
+    match Groth16::<E>::verify_proof(key, &points, inputs) {
         Ok(true) => Ok(()),
         _ => Err(VerifyError::Refused),
     }
@@ -147,15 +166,17 @@ pub(super) fn verify_inputs(
 
 /// Reads a proof: points on the curve, in their subgroups, not the identity, in the one encoding
 /// that we write.
-pub(super) fn parse(bytes: &[u8]) -> Option<ark_groth16::Proof<Bn254>> {
-    if bytes.len() != PROOF_BYTES {
-        return None;
-    }
-    let proof = ark_groth16::Proof::<Bn254>::deserialize_compressed(bytes).ok()?;
+pub(super) fn parse<E: Pairing>(bytes: &[u8]) -> Option<ark_groth16::Proof<E>> {
+    let proof = ark_groth16::Proof::<E>::deserialize_compressed(bytes).ok()?;
     let identity = proof.a.is_zero() || proof.b.is_zero() || proof.c.is_zero();
-    let mut again = Vec::with_capacity(PROOF_BYTES);
-    proof.serialize_compressed(&mut again).ok()?;
-    (!identity && again == bytes).then_some(proof)
+    (!identity && print(&proof) == bytes).then_some(proof)
+}
+
+/// Two points of G1 and one of G2, compressed: 128 bytes over BN254.
+fn print<E: Pairing>(proof: &ark_groth16::Proof<E>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(proof.compressed_size());
+    proof.serialize_compressed(&mut bytes).expect("a vector takes every write");
+    bytes
 }
 
 /// The seed of the blinding factors. Hashing the secret and the statement in makes a seed that

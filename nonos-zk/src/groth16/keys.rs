@@ -1,14 +1,16 @@
 use core::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use ark_bn254::Bn254;
+use ark_bn254::{Bn254, Fr};
 use ark_ec::AffineRepr;
 use ark_groth16::Groth16;
+use ark_relations::gr1cs::SynthesisError;
 use ark_serialize::{CanonicalDeserialize, CanonicalSerialize, Compress, Valid};
 use ark_snark::SNARK;
 use nonos_identity::Digest;
 
 use super::circuit::{Blank, circuit_digest};
+use super::matrices::Matrices;
 use super::stream::Stream;
 use crate::domains;
 use crate::proof::{Profile, VerifyingKeyId};
@@ -58,6 +60,8 @@ pub enum KeyError {
 pub struct KeySet {
     proving: Arc<ark_groth16::ProvingKey<Bn254>>,
     verifying: VerifyingKey,
+    /// Built for the first proof and kept, for all clones.
+    matrices: Arc<OnceLock<Matrices<Fr>>>,
 }
 
 /// The verifying key of one circuit; cheap to clone.
@@ -97,11 +101,16 @@ impl KeySet {
     pub fn dev_setup(profile: Profile) -> Result<Self, KeyError> {
         let seed = *Digest::of(domains::DEV_SETUP, &[]).as_bytes();
         let mut rng = Stream::from_seed(seed);
-        let (proving, key) = Groth16::<Bn254>::circuit_specific_setup(Blank::of(profile), &mut rng)
+        let (proving, _) = Groth16::<Bn254>::circuit_specific_setup(Blank::of(profile), &mut rng)
             .map_err(|_| KeyError::Setup)?;
         let label =
             Label { profile, circuit: circuit_digest(profile), provenance: Provenance::InsecureDev { seed } };
-        Ok(Self { verifying: VerifyingKey::new(label, key)?, proving: Arc::new(proving) })
+        Self::new(label, proving)
+    }
+
+    fn new(label: Label, proving: ark_groth16::ProvingKey<Bn254>) -> Result<Self, KeyError> {
+        let verifying = VerifyingKey::new(label, proving.vk.clone())?;
+        Ok(Self { proving: Arc::new(proving), verifying, matrices: Arc::default() })
     }
 
     /// Keys of a ceremony that was verified.
@@ -112,7 +121,7 @@ impl KeySet {
         proving: ark_groth16::ProvingKey<Bn254>,
     ) -> Result<Self, KeyError> {
         let label = Label { profile, circuit, provenance: Provenance::Ceremony { transcript } };
-        Ok(Self { verifying: VerifyingKey::new(label, proving.vk.clone())?, proving: Arc::new(proving) })
+        Self::new(label, proving)
     }
 
     /// Allows these keys although they may come from [`Self::dev_setup`].
@@ -165,11 +174,20 @@ impl KeySet {
         if !material.is_empty() {
             return Err(KeyError::Corrupt);
         }
-        Ok(Self { verifying: VerifyingKey::new(label, proving.vk.clone())?, proving: Arc::new(proving) })
+        Self::new(label, proving)
     }
 
     pub(super) fn proving(&self) -> &ark_groth16::ProvingKey<Bn254> {
         &self.proving
+    }
+
+    /// The constraints of the circuit.
+    pub(super) fn matrices(&self) -> Result<&Matrices<Fr>, SynthesisError> {
+        if let Some(matrices) = self.matrices.get() {
+            return Ok(matrices);
+        }
+        let matrices = Matrices::of(Blank::of(self.profile()))?;
+        Ok(self.matrices.get_or_init(|| matrices))
     }
 }
 

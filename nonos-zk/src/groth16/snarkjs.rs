@@ -72,7 +72,7 @@ impl SnarkjsProof {
     /// # Errors
     /// [`VerifyError::Malformed`] if the bytes are not three points in their groups.
     pub fn new(proof: &Proof) -> Result<Self, VerifyError> {
-        let points = parse(proof.as_bytes()).ok_or(VerifyError::Malformed)?;
+        let points = parse::<Bn254>(proof.as_bytes()).ok_or(VerifyError::Malformed)?;
         Ok(Self {
             pi_a: g1(&points.a),
             pi_b: g2(&points.b),

@@ -1,6 +1,6 @@
 use core::fmt::Write as _;
 
-use ark_bn254::{Fq2, G1Affine, G2Affine};
+use ark_bn254::{Bn254, Fq2, G1Affine, G2Affine};
 use ark_ec::AffineRepr as _;
 use nonos_identity::Digest;
 
@@ -59,7 +59,7 @@ impl VerifyingKey {
 /// # Errors
 /// [`VerifyError::Malformed`] if the proof is not three points in their groups.
 pub fn solidity_arguments(statement: &Statement, proof: &Proof) -> Result<Vec<Word>, VerifyError> {
-    let points = parse(proof.as_bytes()).ok_or(VerifyError::Malformed)?;
+    let points = parse::<Bn254>(proof.as_bytes()).ok_or(VerifyError::Malformed)?;
     let mut words = Vec::new();
     let mut push = |little_endian: [u8; 32]| {
         let mut word = little_endian;

@@ -84,7 +84,7 @@ impl TransitVerifier {
             return Err(VerifyError::Refused);
         }
         match proof.profile() {
-            Profile::Transit => verify_inputs(&self.engine.prepared, proof, &statement.inputs()),
+            Profile::Transit => verify_inputs(&self.engine.prepared, proof.as_bytes(), &statement.inputs()),
             _ => Err(VerifyError::Profile),
         }
     }

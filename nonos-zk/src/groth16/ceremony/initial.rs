@@ -6,13 +6,11 @@ use ark_ec::CurveGroup as _;
 use ark_ff::Field as _;
 use ark_groth16::{ProvingKey, VerifyingKey};
 use ark_poly::{EvaluationDomain as _, GeneralEvaluationDomain};
-use ark_relations::gr1cs::{
-    ConstraintSynthesizer, ConstraintSystem, OptimizationGoal, R1CS_PREDICATE_LABEL, SynthesisError,
-    SynthesisMode,
-};
+use ark_relations::gr1cs::{ConstraintSynthesizer, SynthesisError};
 use nonos_identity::{Digest, RunningDigest};
 
 use super::super::circuit::{Blank, circuit_digest};
+use super::super::matrices::Matrices;
 use super::points::{Column, absorb, combine, generators};
 use super::ptau::{Basis, POWER_MAX, Powers, PtauError};
 use super::{Progress, Step};
@@ -110,20 +108,10 @@ impl Shape {
     }
 
     fn build(circuit: impl ConstraintSynthesizer<Fr>) -> Result<Option<Self>, SynthesisError> {
-        // As the generator and the prover of `ark_groth16` set it.
-        let cs = ConstraintSystem::<Fr>::new_ref();
-        cs.set_optimization_goal(OptimizationGoal::Constraints);
-        cs.set_mode(SynthesisMode::Setup);
-        circuit.generate_constraints(cs.clone())?;
-        cs.finalize();
-        let (constraints, instance) = (cs.num_constraints(), cs.num_instance_variables());
-        let variables = instance + cs.num_witness_variables();
-        let matrices = cs.to_matrices()?;
-        let Some([a, b, c]) = matrices.get(R1CS_PREDICATE_LABEL).map(Vec::as_slice) else { return Ok(None) };
-        // The key covers the form a * b = c alone: a circuit with any other constraint is refused.
-        if a.len() != constraints {
-            return Ok(None);
-        }
+        let matrices = Matrices::of(circuit)?;
+        let (constraints, instance) = (matrices.constraints(), matrices.instance);
+        let variables = instance + matrices.witness;
+        let [a, b, c] = &matrices.rows;
         let Some(domain) = GeneralEvaluationDomain::new(constraints + instance) else { return Ok(None) };
         if domain.log_size_of_group() > u64::from(POWER_MAX) {
             return Ok(None);

@@ -2,14 +2,15 @@ use ark_bn254::Fr;
 use nonos_identity::WideDigest;
 
 use super::identity::Identity;
+use crate::poseidon::PoseidonField;
 use crate::proof::Profile;
 use crate::statement::{Statement, Witness};
-use crate::trace::payload_digest;
+use crate::trace::{PolicyLimits, Trace, payload_digest};
 
 /// One value for every wire that is not computed from another one.
 #[derive(Clone)]
-pub(super) struct Assignment {
-    pub(super) public: Vec<Fr>,
+pub(super) struct Assignment<F> {
+    pub(super) public: Vec<F>,
     pub(super) gas_used: u64,
     /// The limit less what was used, which has to fit 64 bits.
     pub(super) gas_left: u64,
@@ -21,21 +22,19 @@ pub(super) struct Assignment {
     pub(super) cpu_features: u32,
     pub(super) isolation_required: u16,
     pub(super) isolation: u16,
-    pub(super) chain: Fr,
-    pub(super) blind: Fr,
+    pub(super) chain: F,
+    pub(super) blind: F,
     /// What `Full` computes the next one from.
     pub(super) payload: [u8; 64],
-    pub(super) payload_digest: Fr,
-    pub(super) identity: Identity,
+    pub(super) payload_digest: F,
+    pub(super) identity: Identity<F>,
 }
 
-impl Assignment {
-    /// The values an honest prover puts in; wrong ones, not refused, if the witness is.
-    pub(super) fn honest(profile: Profile, statement: &Statement, witness: &Witness) -> Self {
-        let Statement { policy, .. } = statement;
-        let Witness { trace, secret, path, slot } = witness;
+impl<F: PoseidonField> Assignment<F> {
+    /// The values of a prover whose run was this, for these public inputs.
+    pub(super) fn new(public: Vec<F>, policy: &PolicyLimits, trace: &Trace, identity: Identity<F>) -> Self {
         Self {
-            public: statement.inputs(profile),
+            public,
             gas_used: trace.gas_used,
             gas_left: policy.gas_limit.wrapping_sub(trace.gas_used),
             peak_pages: trace.peak_pages,
@@ -50,7 +49,16 @@ impl Assignment {
             blind: trace.blind(),
             payload: *WideDigest::as_bytes(&trace.payload),
             payload_digest: payload_digest(&trace.payload),
-            identity: Identity::of(secret, path, *slot, statement.job(), &statement.exec_key),
+            identity,
         }
+    }
+}
+
+impl Assignment<Fr> {
+    /// The values an honest prover puts in; wrong ones, not refused, if the witness is.
+    pub(super) fn honest(profile: Profile, statement: &Statement, witness: &Witness) -> Self {
+        let Witness { trace, secret, path, slot } = witness;
+        let identity = Identity::of(secret, path.steps(), *slot, statement.job(), &statement.exec_key);
+        Self::new(statement.inputs(profile), &statement.policy, trace, identity)
     }
 }

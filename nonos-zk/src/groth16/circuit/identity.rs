@@ -1,6 +1,5 @@
 //! The identity gate: one secret, enrolled, makes nullifier and link.
 
-use ark_bn254::Fr;
 use ark_r1cs_std::fields::fp::FpVar;
 use ark_r1cs_std::prelude::*;
 use ark_relations::gr1cs::SynthesisError;
@@ -10,36 +9,35 @@ use zeroize::Zeroizing;
 use super::wires::Wires;
 use crate::gadgets::Ed25519Scalar;
 use crate::identity::{IdentitySecret, SLOT_BITS, key_digest};
-use crate::poseidon::{Tag, hash_var};
-use crate::tree::{TREE_DEPTH, TreePath};
+use crate::poseidon::{PoseidonField, Tag, hash_var};
+use crate::tree::TREE_DEPTH;
 
 const HALF_BITS: usize = 128;
 
 /// Values of the identity gate.
 #[derive(Clone)]
-pub(super) struct Identity {
+pub(super) struct Identity<F> {
     pub(super) slot: u32,
-    pub(super) path: [(bool, Fr); TREE_DEPTH],
-    pub(super) job: Fr,
-    pub(super) exec_key: Fr,
+    pub(super) path: [(bool, F); TREE_DEPTH],
+    pub(super) job: F,
+    pub(super) exec_key: F,
     /// What `Full` computes the other two from.
     pub(super) scalar: Zeroizing<[u8; 32]>,
-    pub(super) secret: [Fr; 2],
-    pub(super) key_digest: Fr,
+    pub(super) secret: [F; 2],
+    pub(super) key_digest: F,
 }
 
-impl Identity {
+impl<F: PoseidonField> Identity<F> {
     pub(super) fn of(
         secret: &IdentitySecret,
-        path: &TreePath,
+        path: [(bool, F); TREE_DEPTH],
         slot: u32,
-        job: Fr,
+        job: F,
         exec_key: &PublicKey,
     ) -> Self {
-        let mut steps = path.steps();
         Self {
             slot,
-            path: core::array::from_fn(|_| steps.next().unwrap_or_default()),
+            path,
             job,
             exec_key: key_digest(exec_key),
             scalar: secret.scalar().clone(),
@@ -49,24 +47,24 @@ impl Identity {
     }
 }
 
-type IdentityWires<'a> = Wires<'a, Identity>;
+type IdentityWires<'a, F> = Wires<'a, F, Identity<F>>;
 
 /// The operator's secret and key, as far as the circuit knows them.
-pub(super) struct Operator {
+pub(super) struct Operator<F: PoseidonField> {
     /// Halves of the scalar.
-    secret: [FpVar<Fr>; 2],
-    key_digest: FpVar<Fr>,
+    secret: [FpVar<F>; 2],
+    key_digest: FpVar<F>,
 }
 
-impl Operator {
+impl<F: PoseidonField> Operator<F> {
     /// A secret of which only the hash is enrolled, beside some key.
-    pub(super) fn enrolled(wires: &IdentityWires<'_>) -> Result<Self, SynthesisError> {
+    pub(super) fn enrolled(wires: &IdentityWires<'_, F>) -> Result<Self, SynthesisError> {
         let secret = [wires.witness(|a| a.secret[0])?, wires.witness(|a| a.secret[1])?];
         Ok(Self { secret, key_digest: wires.witness(|a| a.key_digest)? })
     }
 
     /// The scalar of the enrolled key.
-    pub(super) fn of_scalar(wires: &IdentityWires<'_>) -> Result<Self, SynthesisError> {
+    pub(super) fn of_scalar(wires: &IdentityWires<'_, F>) -> Result<Self, SynthesisError> {
         let scalar = Ed25519Scalar::witness(wires.cs, wires.assignment.map(|a| &*a.scalar))?;
         let key = scalar.public_key(wires.cs)?;
         let key = wires.pack(&key, HALF_BITS)?;
@@ -78,13 +76,13 @@ impl Operator {
     /// Secret and key are a leaf under the root.
     pub(super) fn is_member(
         &self,
-        wires: &IdentityWires<'_>,
-        id_root: &FpVar<Fr>,
+        wires: &IdentityWires<'_, F>,
+        id_root: &FpVar<F>,
     ) -> Result<(), SynthesisError> {
         let secret = hash_var(wires.cs, Tag::Secret, &self.secret)?;
         let mut node = hash_var(wires.cs, Tag::Leaf, &[secret, self.key_digest.clone()])?;
         for height in 0..TREE_DEPTH {
-            let step = move |a: &Identity| a.path.get(height).copied().unwrap_or_default();
+            let step = move |a: &Identity<F>| a.path.get(height).copied().unwrap_or_default();
             let is_right = Boolean::new_witness(wires.cs.clone(), || wires.value(|a| step(a).0))?;
             let sibling = wires.witness(|a| step(a).1)?;
             let left = is_right.select(&sibling, &node)?;
@@ -95,34 +93,34 @@ impl Operator {
     }
 
     /// What nullifiers and links are made of.
-    pub(super) fn mark(&self, wires: &IdentityWires<'_>) -> Result<Mark, SynthesisError> {
+    pub(super) fn mark(&self, wires: &IdentityWires<'_, F>) -> Result<Mark<F>, SynthesisError> {
         Ok(Mark(hash_var(wires.cs, Tag::Mark, &self.secret)?))
     }
 }
 
 /// The hash of a secret from which nobody can tell its leaf.
-pub(super) struct Mark(FpVar<Fr>);
+pub(super) struct Mark<F: PoseidonField>(FpVar<F>);
 
-impl Mark {
+impl<F: PoseidonField> Mark<F> {
     /// The nullifier is that of a slot of this period.
     pub(super) fn makes_nullifier(
         &self,
-        wires: &IdentityWires<'_>,
+        wires: &IdentityWires<'_, F>,
         tag: Tag,
-        period: &FpVar<Fr>,
-        nullifier: &FpVar<Fr>,
+        period: &FpVar<F>,
+        nullifier: &FpVar<F>,
     ) -> Result<(), SynthesisError> {
         let (_, slot) = wires.number(SLOT_BITS, |a| a.slot.into())?;
-        let place = period * Fr::from(crate::SLOTS_PER_EPOCH) + slot;
+        let place = period * F::from(crate::SLOTS_PER_EPOCH) + slot;
         hash_var(wires.cs, tag, &[self.0.clone(), place])?.enforce_equal(nullifier)
     }
 
     /// The link is to the key that the context names.
     pub(super) fn makes_link(
         &self,
-        wires: &IdentityWires<'_>,
-        context: &FpVar<Fr>,
-        key_link: &FpVar<Fr>,
+        wires: &IdentityWires<'_, F>,
+        context: &FpVar<F>,
+        key_link: &FpVar<F>,
     ) -> Result<(), SynthesisError> {
         let job = wires.witness(|a| a.job)?;
         let exec_key = wires.witness(|a| a.exec_key)?;

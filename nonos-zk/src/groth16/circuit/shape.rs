@@ -59,9 +59,10 @@ pub(in crate::groth16) fn circuit_digest(profile: Profile) -> Digest {
 #[cfg(test)]
 mod tests {
     use ark_bn254::Fr;
-    use ark_relations::gr1cs::{ConstraintSystem, OptimizationGoal, SynthesisMode};
+    use ark_relations::gr1cs::{ConstraintSystem, R1CS_PREDICATE_LABEL, SynthesisMode};
     use nonos_identity::RunningDigest;
 
+    use super::super::super::matrices::Matrices;
     use super::super::Blank;
     use super::*;
     use crate::domains;
@@ -69,23 +70,20 @@ mod tests {
     /// Numbers of variables, then each matrix row by row.
     fn built(profile: Profile) -> (GateSizes, Digest) {
         let cs = ConstraintSystem::<Fr>::new_ref();
-        cs.set_optimization_goal(OptimizationGoal::Constraints);
         cs.set_mode(SynthesisMode::Setup);
         let sizes = Blank::of(profile).synthesize(&cs).unwrap();
-        cs.finalize();
+        let matrices = Matrices::<Fr>::of(Blank::of(profile)).unwrap();
         let mut digest = RunningDigest::new(domains::CIRCUIT);
-        let variables = [cs.num_instance_variables(), cs.num_witness_variables()];
+        let variables = [matrices.instance, matrices.witness];
         digest.field(&variables.map(|count| (count as u64).to_le_bytes()).concat());
-        for (label, matrices) in cs.to_matrices().unwrap() {
-            digest.field(label.as_bytes());
-            for matrix in matrices {
-                digest.field(&(matrix.len() as u64).to_le_bytes());
-                for row in matrix {
-                    let term = |(coefficient, column): &(Fr, usize)| {
-                        [&(*column as u64).to_le_bytes()[..], &crate::element::print(coefficient)].concat()
-                    };
-                    digest.field(&row.iter().flat_map(term).collect::<Vec<_>>());
-                }
+        digest.field(R1CS_PREDICATE_LABEL.as_bytes());
+        for matrix in matrices.rows {
+            digest.field(&(matrix.len() as u64).to_le_bytes());
+            for row in matrix {
+                let term = |(coefficient, column): &(Fr, usize)| {
+                    [&(*column as u64).to_le_bytes()[..], &crate::element::print(coefficient)].concat()
+                };
+                digest.field(&row.iter().flat_map(term).collect::<Vec<_>>());
             }
         }
         (sizes, digest.digest())

@@ -7,12 +7,14 @@ use crate::TREE_DEPTH;
 use crate::gadgets::testing::assert_no_wire_is_free;
 use crate::testing::{Run, unsatisfied};
 
+mod curves;
+
 fn honest() -> (Statement, Witness) {
     let run = Run::honest(11, 3, 6);
     (run.statement, run.witness)
 }
 
-fn system(profile: Profile, assignment: Assignment) -> ConstraintSystemRef<Fr> {
+fn system(profile: Profile, assignment: Assignment<Fr>) -> ConstraintSystemRef<Fr> {
     let cs = ConstraintSystem::new_ref();
     let circuit = ReceiptCircuit { profile, assignment: Some(assignment) };
     circuit.generate_constraints(cs.clone()).unwrap();
@@ -25,11 +27,11 @@ fn honest_holds(profile: Profile, statement: &Statement, witness: &Witness) -> b
 
 /// Whether an honest assignment of `Lite` still holds with some values overridden. What its gates do,
 /// the same gates do in `Full`.
-fn holds_with(edit: impl FnOnce(&mut Assignment)) -> bool {
+fn holds_with(edit: impl FnOnce(&mut Assignment<Fr>)) -> bool {
     holds_in(Profile::Lite, edit)
 }
 
-fn holds_in(profile: Profile, edit: impl FnOnce(&mut Assignment)) -> bool {
+fn holds_in(profile: Profile, edit: impl FnOnce(&mut Assignment<Fr>)) -> bool {
     let (statement, witness) = honest();
     let mut assignment = Assignment::honest(profile, &statement, &witness);
     edit(&mut assignment);

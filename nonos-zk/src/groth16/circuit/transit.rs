@@ -7,7 +7,7 @@ use ark_relations::gr1cs::{ConstraintSynthesizer, ConstraintSystemRef, Synthesis
 use super::GateSizes;
 use super::identity::{Identity, Operator};
 use super::wires::Wires;
-use crate::poseidon::{Tag, hash_var};
+use crate::poseidon::{PoseidonField, Tag, hash_var};
 use crate::proof::Profile;
 use crate::trace::power;
 use crate::transit::{TransitStatement, TransitWitness};
@@ -16,33 +16,35 @@ const CELL_BITS: usize = 64;
 
 /// Without an assignment it only describes itself.
 #[derive(Clone)]
-pub(in crate::groth16) struct TransitCircuit {
-    assignment: Option<Assignment>,
+pub(in crate::groth16) struct TransitCircuit<F> {
+    assignment: Option<Assignment<F>>,
 }
 
 #[derive(Clone)]
-struct Assignment {
-    public: Vec<Fr>,
+struct Assignment<F> {
+    public: Vec<F>,
     received: u64,
     forwarded: u64,
     /// What was forwarded less what is claimed, which has to fit 64 bits.
     unclaimed: u64,
     lost: u64,
-    blind: Fr,
-    identity: Identity,
+    blind: F,
+    identity: Identity<F>,
 }
 
-impl TransitCircuit {
-    pub(super) const BLANK: Self = Self { assignment: None };
-
+impl TransitCircuit<Fr> {
     /// The circuit with the values of a statement and its witness.
     pub(in crate::groth16) fn assigned(statement: &TransitStatement, witness: &TransitWitness) -> Self {
         Self { assignment: Some(Assignment::honest(statement, witness)) }
     }
+}
 
-    pub(super) fn synthesize(&self, cs: &ConstraintSystemRef<Fr>) -> Result<GateSizes, SynthesisError> {
+impl<F: PoseidonField> TransitCircuit<F> {
+    pub(super) const BLANK: Self = Self { assignment: None };
+
+    pub(super) fn synthesize(&self, cs: &ConstraintSystemRef<F>) -> Result<GateSizes, SynthesisError> {
         let wires = Wires { cs, assignment: self.assignment.as_ref() };
-        let public = wires.public(Profile::Transit.public_inputs(), |a: &Assignment| &a.public)?;
+        let public = wires.public(Profile::Transit.public_inputs(), |a: &Assignment<F>| &a.public)?;
         let [id_root, nullifier, period, cells, carry_commit, context, key_link] = &public[..] else {
             return Err(SynthesisError::Unsatisfiable);
         };
@@ -55,7 +57,7 @@ impl TransitCircuit {
         (cells + unclaimed).enforce_equal(&forwarded)?;
         (&forwarded + lost).enforce_equal(&received)?;
         let blind = wires.witness(|a| a.blind)?;
-        let carried = received + forwarded * power(64);
+        let carried = received + forwarded * power::<F>(64);
         hash_var(cs, Tag::Carried, &[carried, blind])?.enforce_equal(carry_commit)?;
         let state = cs.num_constraints();
 
@@ -69,7 +71,7 @@ impl TransitCircuit {
     }
 }
 
-impl Assignment {
+impl Assignment<Fr> {
     fn honest(statement: &TransitStatement, witness: &TransitWitness) -> Self {
         let TransitWitness { secret, path, number, received, forwarded, .. } = witness;
         Self {
@@ -79,13 +81,13 @@ impl Assignment {
             unclaimed: forwarded.wrapping_sub(statement.cells),
             lost: received.wrapping_sub(*forwarded),
             blind: witness.blind(),
-            identity: Identity::of(secret, path, *number, statement.job(), &statement.claim_key),
+            identity: Identity::of(secret, path.steps(), *number, statement.job(), &statement.claim_key),
         }
     }
 }
 
-impl ConstraintSynthesizer<Fr> for TransitCircuit {
-    fn generate_constraints(self, cs: ConstraintSystemRef<Fr>) -> Result<(), SynthesisError> {
+impl<F: PoseidonField> ConstraintSynthesizer<F> for TransitCircuit<F> {
+    fn generate_constraints(self, cs: ConstraintSystemRef<F>) -> Result<(), SynthesisError> {
         self.synthesize(&cs).map(drop)
     }
 }
@@ -98,13 +100,13 @@ mod tests {
     use crate::gadgets::testing::assert_no_wire_is_free;
     use crate::testing::{Transit, unsatisfied_transit};
 
-    fn system(assignment: Assignment) -> ConstraintSystemRef<Fr> {
+    fn system(assignment: Assignment<Fr>) -> ConstraintSystemRef<Fr> {
         let cs = ConstraintSystem::new_ref();
         TransitCircuit { assignment: Some(assignment) }.generate_constraints(cs.clone()).unwrap();
         cs
     }
 
-    fn holds_with(edit: impl FnOnce(&mut Assignment)) -> bool {
+    fn holds_with(edit: impl FnOnce(&mut Assignment<Fr>)) -> bool {
         let Transit { statement, witness } = Transit::honest(7);
         let mut assignment = Assignment::honest(&statement, &witness);
         edit(&mut assignment);

@@ -1,4 +1,4 @@
-use ark_bn254::Fr;
+use ark_ff::PrimeField;
 use ark_r1cs_std::fields::fp::{AllocatedFp, FpVar};
 use ark_r1cs_std::prelude::*;
 use ark_relations::gr1cs::{ConstraintSystemRef, LinearCombination, SynthesisError};
@@ -7,14 +7,14 @@ use ark_relations::lc;
 use crate::gadgets::Bit;
 
 /// Allocates wires, with values where there is an assignment.
-pub(super) struct Wires<'a, A> {
-    pub(super) cs: &'a ConstraintSystemRef<Fr>,
+pub(super) struct Wires<'a, F: PrimeField, A> {
+    pub(super) cs: &'a ConstraintSystemRef<F>,
     pub(super) assignment: Option<&'a A>,
 }
 
-impl<'a, A> Wires<'a, A> {
+impl<'a, F: PrimeField, A> Wires<'a, F, A> {
     /// For a gate that knows a part of the values alone.
-    pub(super) fn part<B>(&self, part: impl FnOnce(&'a A) -> &'a B) -> Wires<'a, B> {
+    pub(super) fn part<B>(&self, part: impl FnOnce(&'a A) -> &'a B) -> Wires<'a, F, B> {
         Wires { cs: self.cs, assignment: self.assignment.map(part) }
     }
 
@@ -25,8 +25,8 @@ impl<'a, A> Wires<'a, A> {
     pub(super) fn public(
         &self,
         count: usize,
-        read: impl Fn(&A) -> &[Fr],
-    ) -> Result<Vec<FpVar<Fr>>, SynthesisError> {
+        read: impl Fn(&A) -> &[F],
+    ) -> Result<Vec<FpVar<F>>, SynthesisError> {
         let input = |position: usize| {
             let value = || self.value(|a| read(a).get(position).copied().unwrap_or_default());
             FpVar::new_input(self.cs.clone(), value)
@@ -34,7 +34,7 @@ impl<'a, A> Wires<'a, A> {
         (0..count).map(input).collect()
     }
 
-    pub(super) fn witness(&self, read: impl FnOnce(&A) -> Fr) -> Result<FpVar<Fr>, SynthesisError> {
+    pub(super) fn witness(&self, read: impl FnOnce(&A) -> F) -> Result<FpVar<F>, SynthesisError> {
         FpVar::new_witness(self.cs.clone(), || self.value(read))
     }
 
@@ -52,24 +52,22 @@ impl<'a, A> Wires<'a, A> {
         &self,
         bits: usize,
         read: impl Fn(&A) -> u64,
-    ) -> Result<(Vec<Bit>, FpVar<Fr>), SynthesisError> {
+    ) -> Result<(Vec<Bit>, FpVar<F>), SynthesisError> {
         let bits = self.bits(bits, |a, position| (read(a) >> position) & 1 == 1)?;
         let number = self.pack(&bits, bits.len())?.into_iter().sum();
         Ok((bits, number))
     }
 
     /// Bits as little-endian numbers of so many each, without a constraint.
-    pub(super) fn pack(&self, bits: &[Bit], each: usize) -> Result<Vec<FpVar<Fr>>, SynthesisError> {
+    pub(super) fn pack(&self, bits: &[Bit], each: usize) -> Result<Vec<FpVar<F>>, SynthesisError> {
         let number = |bits: &[Bit]| {
-            let value = bits
-                .iter()
-                .rev()
-                .try_fold(Fr::from(0), |sum: Fr, bit| Some(sum + sum + Fr::from(bit.value()?)));
+            let value =
+                bits.iter().rev().try_fold(F::zero(), |sum, bit| Some(sum + sum + F::from(bit.value()?)));
             let sum = || {
-                let mut power = Fr::from(1);
-                bits.iter().fold(lc!(), |sum: LinearCombination<Fr>, bit| {
+                let mut power = F::one();
+                bits.iter().fold(lc!(), |sum: LinearCombination<F>, bit| {
                     let sum = sum + &(bit.lc() * power);
-                    power += power;
+                    power.double_in_place();
                     sum
                 })
             };
