@@ -1,7 +1,8 @@
 //! Groth16 (eprint 2016/260) over BN254: key sets, their file cache, prover and verifier.
 //!
 //! BN254 gives about 100 bits of security against forged proofs; that proofs hide the witness does
-//! not rest on it. Keys come from a trusted setup: whoever knows its randomness forges any proof.
+//! not rest on it. Keys come from a trusted setup: whoever knows its randomness forges any proof. Circuits and
+//! engine are generic over the pairing; what the crate offers is BN254, whose elements a statement holds.
 
 mod batch;
 mod cache;
