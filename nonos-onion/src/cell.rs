@@ -126,11 +126,6 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// The circuit of a cell that this node made itself.
-pub(crate) fn circuit_of(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().map_or(0, |id| u32::from_be_bytes(*id))
-}
-
 /// The six header bytes.
 pub(crate) fn header(circuit: u32, command: Command) -> [u8; HEADER_BYTES] {
     let [a, b, c, d] = circuit.to_be_bytes();

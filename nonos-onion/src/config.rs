@@ -36,16 +36,21 @@ pub struct Limits {
     pub hops: usize,
     /// Streams of one circuit. Against a client that opens ports without end.
     pub streams_per_circuit: usize,
-    /// Data cells in flight per circuit and direction until a SENDME. Bounds what a relay queues;
-    /// a sender beyond the queue of any relay on its path loses the circuit.
+    /// The most data cells in flight per circuit and direction, however well the path takes them. Bounds
+    /// what a relay queues; a sender beyond the queue of any relay on its path loses the circuit.
     pub circuit_window_cells: u32,
-    /// Data cells in flight per stream and direction until its reader consumes them. Bounds the
-    /// memory of a slow reader. Both ends of a circuit must have the
-    /// same value: a sender beyond the receiver's breaks the protocol.
+    /// Data cells that a new stream may have in flight until its reader consumes them. Both ends of a
+    /// circuit must have the same value: a sender beyond the receiver's breaks the protocol.
     pub stream_window_cells: u32,
+    /// What that grows to for a reader that keeps up, at most [`Self::STREAM_WINDOW_MAX_CELLS`]. Bounds the
+    /// memory of a reader that then stops.
+    pub stream_window_max_cells: u32,
     /// Cells of one circuit queued for one link before the circuit dies. Against a sender that
     /// ignores its window to fill a relay's memory (the sniper attack).
     pub circuit_queue_cells: u32,
+    /// Bytes of cells and streams held for all circuits. Beyond, those that hold most end first. Against
+    /// many circuits that each keep to their own limits.
+    pub memory_bytes: usize,
     /// CREATEs accepted per second and link, in the long run. A handshake costs about 0.3 ms.
     pub creates_per_second: u32,
     /// CREATEs accepted at once per link.
@@ -68,9 +73,11 @@ impl Default for Limits {
             circuits: 8192,
             hops: 6,
             streams_per_circuit: 64,
-            circuit_window_cells: 1024,
-            stream_window_cells: 256,
-            circuit_queue_cells: 2048,
+            circuit_window_cells: 8192,
+            stream_window_cells: 512,
+            stream_window_max_cells: 8192,
+            circuit_queue_cells: 8192 + Self::CONTROL_SLACK_CELLS,
+            memory_bytes: 512 << 20,
             creates_per_second: 50,
             create_burst: 200,
             creates_per_epoch: 1 << 16,
@@ -93,6 +100,14 @@ pub enum ConfigError {
         /// The smallest that works.
         min: u32,
     },
+    /// The largest window of a stream is below the one it starts with, or above the protocol's.
+    #[error("largest window of a stream is below {start} or above {most} cells")]
+    StreamWindow {
+        /// The window a stream starts with.
+        start: u32,
+        /// The protocol's limit.
+        most: u32,
+    },
     /// A circuit may queue less than its window, so honest circuits would die.
     #[error("queue of {queue} cells is below the window of {window}")]
     Queue {
@@ -110,6 +125,9 @@ impl Limits {
     /// Data cells that one SENDME acknowledges.
     pub const SENDME_STEP_CELLS: u32 = 32;
 
+    /// The largest window that a stream can have, in cells: 16 MiB unread.
+    pub const STREAM_WINDOW_MAX_CELLS: u32 = 1 << 14;
+
     /// Cells beyond the window that an honest circuit may have queued: SENDMEs, BEGINs, ENDs.
     pub(crate) const CONTROL_SLACK_CELLS: u32 = 256;
 
@@ -124,6 +142,10 @@ impl Limits {
                 return Err(ConfigError::Window { cells, min });
             }
         }
+        let most = Self::STREAM_WINDOW_MAX_CELLS;
+        if !(self.stream_window_cells..=most).contains(&self.stream_window_max_cells) {
+            return Err(ConfigError::StreamWindow { start: self.stream_window_cells, most });
+        }
         let window = self.circuit_window_cells;
         if self.circuit_queue_cells < window.saturating_add(Self::CONTROL_SLACK_CELLS) {
             return Err(ConfigError::Queue { queue: self.circuit_queue_cells, window });
@@ -137,6 +159,7 @@ impl Limits {
             ("creates_per_second", self.creates_per_second == 0),
             ("create_burst", self.create_burst == 0),
             ("creates_per_epoch", self.creates_per_epoch == 0),
+            ("memory_bytes", self.memory_bytes == 0),
             ("hop_timeout", self.hop_timeout.is_zero()),
         ] {
             if zero {

@@ -5,6 +5,7 @@ mod cell;
 pub mod cgo;
 mod circuit;
 mod config;
+mod congestion;
 mod descriptor;
 pub mod domains;
 mod epoch;
@@ -25,7 +26,7 @@ pub use crate::circuit::{
 pub use crate::config::{Config, ConfigError, Limits};
 pub use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};
 pub use crate::epoch::EpochKeys;
-pub use crate::machine::{Input, LinkId, Machine, Output, StreamRead};
+pub use crate::machine::{Input, LinkId, Machine, Now, Output, StreamRead};
 pub use crate::path::{
     AnonymitySet, HopClass, MIN_OPERATORS, PathError, PathRules, PathSelector, Selection, anonymity_set,
 };

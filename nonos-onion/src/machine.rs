@@ -2,6 +2,7 @@
 
 mod client;
 mod links;
+mod queue;
 mod relay;
 mod streams;
 
@@ -20,12 +21,31 @@ use crate::circuit::{Closed, LocalCircuitId, Payment, StreamId};
 use crate::config::{Config, ConfigError};
 use crate::epoch::EpochKeys;
 use crate::machine::client::Client;
-use crate::machine::links::{Link, Side};
+use crate::machine::links::Link;
+use crate::machine::queue::Side;
 use crate::machine::relay::Relay;
 use crate::message::{Kind, Message};
 use crate::mux::Mux;
 
 pub use crate::machine::streams::StreamRead;
+
+/// The time by two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Since 1970-01-01T00:00:00Z, for epochs and timeouts; whole seconds suffice. One that goes back counts as
+    /// no time passed.
+    pub wall: Duration,
+    /// By a clock that never jumps, from any origin: round trips and turns are measured by it, so it must tell
+    /// milliseconds.
+    pub monotonic: Duration,
+}
+
+impl From<Duration> for Now {
+    /// One clock for both, as in a simulation.
+    fn from(clock: Duration) -> Self {
+        Self { wall: clock, monotonic: clock }
+    }
+}
 
 /// A link of this node; the driver numbers them and uses no number twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -167,10 +187,25 @@ enum Circuit {
     Relay(Box<Relay>),
 }
 
+impl Circuit {
+    const fn mux(&self) -> &Mux {
+        match self {
+            Self::Client(client) => &client.mux,
+            Self::Relay(relay) => &relay.mux,
+        }
+    }
+
+    const fn mux_mut(&mut self) -> &mut Mux {
+        match self {
+            Self::Client(client) => &mut client.mux,
+            Self::Relay(relay) => &mut relay.mux,
+        }
+    }
+}
+
 /// The circuits of a node: as client, as relay and as destination.
 ///
-/// `now` is the time since 1970-01-01T00:00:00Z, whole seconds suffice; a `now` that goes back
-/// counts as no time passed. After each call, take outputs until [`Self::poll`] has none; calling
+/// After each call, take outputs until [`Self::poll`] has none; calling
 /// again before that is safe. Streams move bytes through [`Self::write`] and [`Self::read`] rather
 /// than through inputs and outputs, so that a byte is copied once and the window is visible to
 /// the caller.
@@ -179,12 +214,17 @@ pub struct Machine {
     keys: EpochKeys,
     rng: ChaCha20Rng,
     now: Duration,
+    monotonic: Duration,
     links: BTreeMap<LinkId, Link>,
     peers: BTreeMap<NodeId, LinkId>,
     opening: BTreeMap<NodeId, Vec<LocalCircuitId>>,
     circuits: BTreeMap<LocalCircuitId, Circuit>,
     next_circuit: u64,
     timers: BTreeSet<(Duration, Timer)>,
+    /// Cells that wait for links.
+    queued: usize,
+    /// Bytes of streams received and not read.
+    buffered: usize,
     /// Links with queued cells and a free buffer.
     ready: VecDeque<LinkId>,
     outputs: VecDeque<Output>,
@@ -199,19 +239,28 @@ impl Machine {
     ///
     /// # Errors
     /// [`ConfigError`] if the limits do not work together.
-    pub fn new(config: Config, keys: EpochKeys, now: Duration, seed: [u8; 32]) -> Result<Self, ConfigError> {
+    pub fn new(
+        config: Config,
+        keys: EpochKeys,
+        now: impl Into<Now>,
+        seed: [u8; 32],
+    ) -> Result<Self, ConfigError> {
         config.limits.check()?;
+        let Now { wall, monotonic } = now.into();
         let mut machine = Self {
             config,
             keys,
             rng: ChaCha20Rng::from_seed(seed),
-            now,
+            now: wall,
+            monotonic,
             links: BTreeMap::new(),
             peers: BTreeMap::new(),
             opening: BTreeMap::new(),
             circuits: BTreeMap::new(),
             next_circuit: 1,
             timers: BTreeSet::new(),
+            queued: 0,
+            buffered: 0,
             ready: VecDeque::new(),
             outputs: VecDeque::new(),
             spare: Vec::new(),
@@ -224,7 +273,7 @@ impl Machine {
     }
 
     /// Takes an input.
-    pub fn handle(&mut self, now: Duration, input: Input) {
+    pub fn handle(&mut self, now: impl Into<Now>, input: Input) {
         self.set_time(now);
         match input {
             Input::LinkUp { link, peer, opened } => self.link_up(link, peer, opened),
@@ -262,6 +311,13 @@ impl Machine {
         }
     }
 
+    /// Bytes held for all circuits: cells that wait for links, and streams that are not read. What
+    /// [`Limits::memory_bytes`](crate::Limits::memory_bytes) bounds.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.queued * CELL_BYTES + self.buffered
+    }
+
     /// Every message this node has opened as a hop: all that it read beyond headers.
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
@@ -269,8 +325,10 @@ impl Machine {
         &self.opened_messages
     }
 
-    fn set_time(&mut self, now: Duration) {
-        self.now = self.now.max(now);
+    fn set_time(&mut self, now: impl Into<Now>) {
+        let Now { wall, monotonic } = now.into();
+        self.now = self.now.max(wall);
+        self.monotonic = self.monotonic.max(monotonic);
         while let Some(&(at, timer)) = self.timers.first() {
             if at > self.now {
                 break;
@@ -335,7 +393,7 @@ impl Machine {
     fn cell(&mut self, link: LinkId, bytes: &mut [u8; CELL_BYTES]) -> Result<(), CellError> {
         let cell = Cell::parse(bytes)?;
         let Some(entry) = self.links.get(&link) else { return Ok(()) };
-        let route = entry.routes.get(&cell.circuit).map(|route| (route.circuit, route.side));
+        let route = entry.routes.end(cell.circuit);
         match (cell.command, route) {
             (Command::Create, _) => self.on_create(link, cell.circuit, route, cell.body),
             // What arrives for a circuit that is gone was on its way when it went.
@@ -426,11 +484,13 @@ impl Machine {
         self.push(circuit, link, id, Command::Relay, &body).then_some(tag)
     }
 
-    fn mux(&mut self, circuit: LocalCircuitId) -> Option<&mut Mux> {
-        match self.circuits.get_mut(&circuit)? {
-            Circuit::Client(client) => Some(&mut client.mux),
-            Circuit::Relay(relay) => Some(&mut relay.mux),
-        }
+    /// Does something to the streams of a circuit and books what they then hold.
+    fn with_mux<T>(&mut self, circuit: LocalCircuitId, work: impl FnOnce(&mut Mux) -> T) -> Option<T> {
+        let mux = self.circuits.get_mut(&circuit)?.mux_mut();
+        let before = mux.buffered();
+        let result = work(mux);
+        self.buffered = self.buffered + mux.buffered() - before;
+        Some(result)
     }
 
     /// The hop that streams end at, as this node originates for it.

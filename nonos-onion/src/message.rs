@@ -26,7 +26,7 @@ pub(crate) enum Kind {
     Data = 3,
     /// The sender's half of a stream ends; one byte says how.
     End = 4,
-    /// Credit: for the circuit with the tag of the acknowledged cell, for a stream with nothing.
+    /// Credit: for the circuit with the tag of the acknowledged cell, for a stream with `cells u16`.
     Sendme = 5,
     /// Client: a fragment of `relay[32] | CREATE message`.
     Extend = 6,

@@ -1,15 +1,19 @@
 //! The streams of a circuit and their windows; the same code at the client and at the destination.
 //!
-//! Two windows hold back a sender. The circuit's opens when the other end has *received* cells,
-//! and each SENDME echoes the tag of the cell it acknowledges, which only the receiver of that
-//! cell knows. The stream's opens when the other end's application has *read*, so a slow reader
-//! bounds its own memory and stops nobody else.
+//! Two windows hold back a sender. The circuit's follows congestion (see [`Vegas`]): it opens when the
+//! other end has *received* cells, and each SENDME echoes the tag of the cell it acknowledges, which only
+//! the receiver of that cell knows. The stream's opens when the other end's application has *read*, so a
+//! slow reader bounds its own memory and stops nobody else. A reader that keeps up is sent twice what it
+//! read, so its window doubles each round trip, or a long path would never be filled. Tor's XOFF needs as
+//! much room for what is on its way when it arrives, and bounds nothing before.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::cell::DestroyReason;
 use crate::cgo::{TAG_BYTES, Tag};
 use crate::config::Limits;
+use crate::congestion::Vegas;
 use crate::message::{EndReason, Kind, Message};
 
 /// One stream at one end.
@@ -20,6 +24,8 @@ struct Stream {
     credit: u32,
     /// DATA cells that may still arrive.
     allowance: u32,
+    /// DATA cells that may arrive without being read; grows with a reader that keeps up.
+    window: u32,
     received: VecDeque<u8>,
     /// Lengths of the received cells that are not read to their end yet.
     lengths: VecDeque<u16>,
@@ -36,6 +42,24 @@ struct Stream {
     announced: bool,
     /// Whether the application waits for a `Writable`.
     waiting: bool,
+}
+
+impl Stream {
+    /// The cells that a SENDME grants now: those that were read, and as many again if the reader keeps up.
+    fn grant(&mut self, more: bool, window_max: u32) -> u16 {
+        if self.consumed < Limits::SENDME_STEP_CELLS {
+            return 0;
+        }
+        let mut grant = core::mem::take(&mut self.consumed);
+        if !more {
+            let growth = grant.min(window_max.saturating_sub(self.window));
+            self.window += growth;
+            grant += growth;
+        }
+        self.allowance += grant;
+        // Neither can be above the largest window, which fits.
+        u16::try_from(grant).unwrap_or(u16::MAX)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,12 +104,14 @@ pub(crate) struct Mux {
     next_stream: u16,
     max_streams: usize,
     stream_window: u32,
-    /// DATA cells that may still be sent.
-    credit: u32,
-    window: u32,
+    stream_window_max: u32,
+    congestion: Vegas,
+    /// DATA cells sent since the last one that is to be acknowledged.
     sent: u32,
-    /// Tags that the other end must echo, oldest first.
-    expected: VecDeque<Tag>,
+    /// Tags that the other end must echo, oldest first, and when their cells were sent.
+    expected: VecDeque<(Tag, Duration)>,
+    /// Bytes received and not read.
+    buffered: usize,
     /// DATA cells received since the last SENDME.
     received: u32,
     /// Streams that wait for credit, in the order of their turn.
@@ -99,10 +125,11 @@ impl Mux {
             next_stream: 1,
             max_streams: limits.streams_per_circuit,
             stream_window: limits.stream_window_cells,
-            credit: limits.circuit_window_cells,
-            window: limits.circuit_window_cells,
+            stream_window_max: limits.stream_window_max_cells,
+            congestion: Vegas::new(limits.circuit_window_cells),
             sent: 0,
             expected: VecDeque::new(),
+            buffered: 0,
             received: 0,
             waiting: VecDeque::new(),
         }
@@ -110,6 +137,17 @@ impl Mux {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.streams.is_empty()
+    }
+
+    /// A sender that sends whatever the other end allows.
+    #[cfg(test)]
+    pub(crate) fn ignore_congestion(&mut self) {
+        self.congestion = Vegas::greedy();
+    }
+
+    /// Bytes received and not read, of all streams.
+    pub(crate) const fn buffered(&self) -> usize {
+        self.buffered
     }
 
     /// Reserves a stream to open; the caller sends BEGIN.
@@ -148,6 +186,7 @@ impl Mux {
         message: Message<'_>,
         tag: Tag,
         may_begin: bool,
+        now: Duration,
     ) -> Result<(Option<Change>, Option<Answer>), DestroyReason> {
         let id = message.stream;
         match message.kind {
@@ -163,7 +202,7 @@ impl Mux {
             },
             Kind::Data => self.on_data(id, message.data, tag),
             Kind::End => self.on_end(id, message.data),
-            Kind::Sendme => self.on_sendme(id, message.data).map(|()| (None, None)),
+            Kind::Sendme => self.on_sendme(id, message.data, now).map(|()| (None, None)),
             _ => Err(DestroyReason::Protocol),
         }
     }
@@ -174,7 +213,7 @@ impl Mux {
         if stream.phase != Phase::Open || stream.sent_end {
             return 0;
         }
-        let cells = stream.credit.min(self.credit);
+        let cells = stream.credit.min(self.congestion.credit());
         if cells == 0 && !stream.waiting {
             stream.waiting = true;
             self.waiting.push_back(id);
@@ -183,21 +222,21 @@ impl Mux {
     }
 
     /// Books a DATA cell that was sent with this tag.
-    pub(crate) fn sent(&mut self, id: u16, tag: Tag) {
+    pub(crate) fn sent(&mut self, id: u16, tag: Tag, now: Duration) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.credit = stream.credit.saturating_sub(1);
         }
-        self.credit = self.credit.saturating_sub(1);
+        self.congestion.sent();
         self.sent += 1;
         if self.sent == Limits::SENDME_STEP_CELLS {
             self.sent = 0;
-            self.expected.push_back(tag);
+            self.expected.push_back((tag, now));
         }
     }
 
     /// The streams that waited for credit and may try again, in turn.
     pub(crate) fn take_writable(&mut self, writable: &mut Vec<u16>) {
-        if self.credit == 0 {
+        if self.congestion.credit() == 0 {
             return;
         }
         for _ in 0..self.waiting.len() {
@@ -223,6 +262,7 @@ impl Mux {
         out.extend_from_slice(front.get(..from_front).unwrap_or_default());
         out.extend_from_slice(back.get(..count - from_front).unwrap_or_default());
         stream.received.drain(..count);
+        self.buffered -= count;
         stream.partial += count;
         while let Some(&length) = stream.lengths.front() {
             if stream.partial < usize::from(length) {
@@ -232,14 +272,11 @@ impl Mux {
             stream.lengths.pop_front();
             stream.consumed += 1;
         }
-        let step = Limits::SENDME_STEP_CELLS;
-        let sendmes = if stream.received_end { 0 } else { stream.consumed / step };
-        stream.consumed %= step;
-        stream.allowance += sendmes * step;
         let more = !stream.received.is_empty();
+        let grant = if stream.received_end { 0 } else { stream.grant(more, self.stream_window_max) };
         stream.announced = more;
         stream.read_end = !more && stream.received_end;
-        let read = Read { sendmes, more, end: stream.read_end };
+        let read = Read { grant, more, end: stream.read_end };
         self.reap(id);
         read
     }
@@ -254,7 +291,13 @@ impl Mux {
 
     /// Forgets a stream; the caller sends END unless both halves had ended.
     pub(crate) fn reset(&mut self, id: u16) -> bool {
-        self.streams.remove(&id).is_some_and(|stream| !(stream.sent_end && stream.received_end))
+        self.forget(id).is_some_and(|stream| !(stream.sent_end && stream.received_end))
+    }
+
+    fn forget(&mut self, id: u16) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
+        self.buffered -= stream.received.len();
+        Some(stream)
     }
 
     fn insert(&mut self, id: u16, phase: Phase) {
@@ -262,6 +305,7 @@ impl Mux {
             phase,
             credit: self.stream_window,
             allowance: self.stream_window,
+            window: self.stream_window,
             received: VecDeque::new(),
             lengths: VecDeque::new(),
             partial: 0,
@@ -279,7 +323,7 @@ impl Mux {
     fn reap(&mut self, id: u16) {
         let done = |stream: &Stream| stream.sent_end && stream.read_end;
         if self.streams.get(&id).is_some_and(done) {
-            self.streams.remove(&id);
+            self.forget(id);
         }
     }
 
@@ -318,6 +362,7 @@ impl Mux {
         }
         stream.allowance -= 1;
         stream.received.extend(data);
+        self.buffered += data.len();
         stream.lengths.push_back(u16::try_from(data.len()).map_err(|_| DestroyReason::Protocol)?);
         let first = !core::mem::replace(&mut stream.announced, true);
         Ok((first.then_some(Change::Readable { stream: id }), answer))
@@ -346,35 +391,36 @@ impl Mux {
             }
             EndReason::Reset => Change::Reset { stream: id },
         };
-        self.streams.remove(&id);
+        self.forget(id);
         Ok((Some(change), None))
     }
 
-    fn on_sendme(&mut self, id: u16, data: &[u8]) -> Result<(), DestroyReason> {
-        let step = Limits::SENDME_STEP_CELLS;
+    fn on_sendme(&mut self, id: u16, data: &[u8], now: Duration) -> Result<(), DestroyReason> {
         if id == 0 {
             let echoed: &[u8; TAG_BYTES] = data.try_into().map_err(|_| DestroyReason::Protocol)?;
-            let expected = self.expected.pop_front().ok_or(DestroyReason::Protocol)?;
+            let (expected, sent_at) = self.expected.pop_front().ok_or(DestroyReason::Protocol)?;
             if u128::from_ne_bytes(*echoed) ^ u128::from_ne_bytes(expected) != 0 {
                 return Err(DestroyReason::Protocol);
             }
-            self.credit = (self.credit + step).min(self.window);
+            self.congestion.acknowledged(now.saturating_sub(sent_at));
             return Ok(());
         }
-        if !data.is_empty() {
+        let grant = u16::from_be_bytes(data.try_into().map_err(|_| DestroyReason::Protocol)?);
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        stream.credit += u32::from(grant);
+        // Grants of nothing, and more than anybody may have unread.
+        if grant == 0 || stream.credit > Limits::STREAM_WINDOW_MAX_CELLS {
             return Err(DestroyReason::Protocol);
         }
-        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
-        stream.credit += step;
-        if stream.credit > self.stream_window { Err(DestroyReason::Protocol) } else { Ok(()) }
+        Ok(())
     }
 }
 
 /// What [`Mux::read`] leaves to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Read {
-    /// Stream SENDMEs that are due.
-    pub(crate) sendmes: u32,
+    /// DATA cells that the other end may send more, if a SENDME is due.
+    pub(crate) grant: u16,
     /// Bytes remain.
     pub(crate) more: bool,
     /// The other end has ended its half and everything is read.

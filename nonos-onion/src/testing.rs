@@ -1,8 +1,9 @@
 //! Tools for integrators' tests: an in-memory mesh of nodes whose links can be watched, cut and
-//! tampered with, proptest strategies, and one function per decoder for fuzzers.
+//! tampered with, machines on links of a given latency and rate under virtual time, proptest strategies, and one function per decoder for fuzzers.
 
 mod fuzz;
 mod network;
+mod simulation;
 
 use core::time::Duration;
 
@@ -14,6 +15,7 @@ pub use crate::testing::fuzz::{
     fuzz_cell, fuzz_descriptor, fuzz_handshake, fuzz_machine, fuzz_message, valid_cell, valid_message,
 };
 pub use crate::testing::network::{MemoryLinks, Network, Node, Observer, Seen, View};
+pub use crate::testing::simulation::{LinkShape, Simulation};
 
 use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};
 use crate::link::{ByteLink, Links};

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedReceiver, WeakUnboundedSender};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 use crate::cell::CELL_BYTES;
 use crate::circuit::{BuildError, Closed, LocalCircuitId, OpenError, PayError, Payment, StreamId};
@@ -17,7 +18,7 @@ use crate::epoch::EpochKeys;
 use crate::link::handle::{CircuitHandle, CircuitShared, Incoming, IncomingStream, Onion, Payments};
 use crate::link::stream::{OnionStream, PIPE_BYTES, Pipe};
 use crate::link::{ByteLink, Clock, LinkError, Links};
-use crate::machine::{Input, LinkId, Machine, Output};
+use crate::machine::{Input, LinkId, Machine, Now, Output};
 
 /// Commands that wait for the task; more make their senders wait.
 const COMMANDS: usize = 64;
@@ -81,6 +82,8 @@ struct LinkTasks {
 struct Task {
     machine: Machine,
     clock: Clock,
+    /// Where the monotonic clock begins.
+    started: Instant,
     links: Arc<dyn Links>,
     hop_timeout: Duration,
     open_links: BTreeMap<LinkId, LinkTasks>,
@@ -107,8 +110,8 @@ pub(crate) fn spawn(
     seed: [u8; 32],
 ) -> Result<(Onion, Incoming, Payments), ConfigError> {
     let hop_timeout = config.limits.hop_timeout;
-    let now = Duration::from_secs(clock().as_secs());
-    let machine = Machine::new(config, keys, now, seed)?;
+    let started = Instant::now();
+    let machine = Machine::new(config, keys, now(&clock, started), seed)?;
     let (commands, command_queue) = mpsc::channel(COMMANDS);
     let (notices, notice_queue) = mpsc::unbounded_channel();
     let (events, event_queue) = mpsc::channel(EVENTS);
@@ -117,6 +120,7 @@ pub(crate) fn spawn(
     let task = Task {
         machine,
         clock,
+        started,
         links,
         hop_timeout,
         open_links: BTreeMap::new(),
@@ -134,6 +138,10 @@ pub(crate) fn spawn(
     };
     tokio::spawn(task.run(command_queue, notice_queue, event_queue));
     Ok((Onion { commands, _alive: notices }, Incoming { streams }, Payments { payments: payment_queue }))
+}
+
+fn now(clock: &Clock, started: Instant) -> Now {
+    Now { wall: Duration::from_secs(clock().as_secs()), monotonic: started.elapsed() }
 }
 
 impl Task {
@@ -162,7 +170,7 @@ impl Task {
                 continue;
             }
             let now = self.now();
-            let pause = self.machine.deadline().map_or(CLOCK_CHECK, |at| at.saturating_sub(now));
+            let pause = self.machine.deadline().map_or(CLOCK_CHECK, |at| at.saturating_sub(now.wall));
             tokio::select! {
                 notice = notices.recv() => match notice {
                     Some(notice) => self.notice(notice),
@@ -190,8 +198,8 @@ impl Task {
         }
     }
 
-    fn now(&self) -> Duration {
-        Duration::from_secs((self.clock)().as_secs())
+    fn now(&self) -> Now {
+        now(&self.clock, self.started)
     }
 
     fn command(&mut self, command: Command) {

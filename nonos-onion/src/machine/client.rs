@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nonos_identity::{Epoch, NodeId};
 
-use super::links::Side;
+use super::queue::Side;
 use super::relay::{CREATE_BYTES, create_message};
-use super::{Circuit, LinkId, Machine, Output, Timer};
+use super::{Circuit, LinkId, Machine, Now, Output, Timer};
 use crate::cell::{Assembler, Body, CellError, Command, DestroyReason, Fragment};
 use crate::cgo::{ClientLayer, Tag};
 use crate::circuit::{BuildError, Closed, LocalCircuitId, MAX_PAYMENT_BYTES, PayError};
@@ -64,7 +64,11 @@ impl Machine {
     ///
     /// # Errors
     /// [`BuildError::Path`] and [`BuildError::Circuits`].
-    pub fn build(&mut self, now: Duration, path: &[RelayDescriptor]) -> Result<LocalCircuitId, BuildError> {
+    pub fn build(
+        &mut self,
+        now: impl Into<Now>,
+        path: &[RelayDescriptor],
+    ) -> Result<LocalCircuitId, BuildError> {
         self.set_time(now);
         let distinct: BTreeSet<NodeId> = path.iter().map(|hop| hop.relay).collect();
         let first = path.first().ok_or(BuildError::Path)?;
@@ -103,7 +107,7 @@ impl Machine {
     }
 
     /// Closes a circuit of this node's own. [`Output::Closed`] follows.
-    pub fn close(&mut self, now: Duration, circuit: LocalCircuitId) {
+    pub fn close(&mut self, now: impl Into<Now>, circuit: LocalCircuitId) {
         self.set_time(now);
         if matches!(self.circuits.get(&circuit), Some(Circuit::Client(_))) {
             let closed = Closed { reason: DestroyReason::Finished, blamed: None };
@@ -117,7 +121,7 @@ impl Machine {
     /// [`PayError`]; a circuit that is gone counts as finished.
     pub fn pay(
         &mut self,
-        now: Duration,
+        now: impl Into<Now>,
         circuit: LocalCircuitId,
         hop: usize,
         bytes: &[u8],
@@ -242,6 +246,7 @@ impl Machine {
     /// Forgets an own circuit and says why; tells the first hop if `tell`.
     pub(super) fn close_client(&mut self, circuit: LocalCircuitId, closed: Closed, tell: bool) {
         let Some(Circuit::Client(client)) = self.circuits.remove(&circuit) else { return };
+        self.buffered -= client.mux.buffered();
         self.timers.remove(&(client.expiry, Timer::Expiry(circuit)));
         if let Some(at) = client.hop_deadline {
             self.timers.remove(&(at, Timer::Hop(circuit)));

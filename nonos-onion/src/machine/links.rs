@@ -1,50 +1,26 @@
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
 
 use nonos_identity::NodeId;
 use rand_chacha::rand_core::Rng as _;
 
+use super::queue::{BUFFER_BYTES, Routes, Side, greatest_first};
 use super::{Circuit, Input, LinkId, Machine, Output};
-use crate::cell::{self, BODY_BYTES, Body, CELL_BYTES, Command, DestroyReason, Fragment};
+use crate::cell::{BODY_BYTES, Body, CELL_BYTES, Command, DestroyReason, Fragment};
 use crate::circuit::{Closed, LocalCircuitId};
 
-/// Cells coalesced into one write: 32 KiB, beyond which syscalls no longer count.
-const BUFFER_BYTES: usize = 32 * CELL_BYTES;
 /// Buffers a driver may hold per link: one in the socket, one behind it.
 const BUFFERS_IN_FLIGHT: u32 = 2;
 /// Spare buffers kept for reuse.
 const SPARE_BUFFERS: usize = 64;
-/// Answers to refused CREATEs stop while this many buffers are queued, against a neighbour that
-/// asks and never reads.
-const REFUSAL_QUEUE_BUFFERS: usize = 64;
 /// The high bit of a circuit id: made by the end that opened the link.
 const OPENER_BIT: u32 = 1 << 31;
-
-/// Which neighbour of a circuit a link leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    /// Towards the client.
-    Prev,
-    /// Away from it.
-    Next,
-}
-
-/// What a circuit id of a link stands for.
-#[derive(Debug)]
-pub(super) struct Route {
-    pub(super) circuit: LocalCircuitId,
-    pub(super) side: Side,
-    /// Cells queued for the link.
-    pub(super) queued: u32,
-}
 
 pub(super) struct Link {
     pub(super) peer: NodeId,
     opened: bool,
-    pub(super) routes: BTreeMap<u32, Route>,
+    pub(super) routes: Routes,
     /// Circuits that the peer created over it.
     pub(super) created: usize,
-    queue: VecDeque<Vec<u8>>,
     in_flight: u32,
     scheduled: bool,
     /// CREATE tokens in billionths, and when they were counted.
@@ -86,9 +62,8 @@ impl Machine {
         let link = Link {
             peer,
             opened,
-            routes: BTreeMap::new(),
+            routes: Routes::new(self.monotonic),
             created: 0,
-            queue: VecDeque::new(),
             in_flight: 0,
             scheduled: false,
             tokens: u128::from(self.config.limits.create_burst) * 1_000_000_000,
@@ -127,8 +102,9 @@ impl Machine {
                 None => self.peers.remove(&link.peer),
             };
         }
-        for route in link.routes.into_values() {
-            self.side_lost(route.circuit, route.side, DestroyReason::LinkLost);
+        self.queued -= link.routes.queued();
+        for (circuit, side) in link.routes.ends() {
+            self.side_lost(circuit, side, DestroyReason::LinkLost);
         }
     }
 
@@ -152,11 +128,13 @@ impl Machine {
         while let Some(id) = self.ready.pop_front() {
             let Some(link) = self.links.get_mut(&id) else { continue };
             link.scheduled = false;
-            let Some(bytes) = link.queue.pop_front() else { continue };
-            for cell in bytes.as_chunks::<CELL_BYTES>().0 {
-                if let Some(route) = link.routes.get_mut(&cell::circuit_of(cell)) {
-                    route.queued = route.queued.saturating_sub(1);
-                }
+            let mut bytes = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
+            let queued = link.routes.queued();
+            link.routes.fill(self.monotonic, &mut bytes);
+            self.queued -= queued - link.routes.queued();
+            if bytes.is_empty() {
+                self.recycle(bytes);
+                continue;
             }
             link.in_flight += 1;
             self.schedule(id);
@@ -190,11 +168,11 @@ impl Machine {
         let bit = if entry.opened { OPENER_BIT } else { 0 };
         let id = loop {
             let id = (self.rng.next_u32() & !OPENER_BIT) | bit;
-            if id != 0 && !entry.routes.contains_key(&id) {
+            if id != 0 && !entry.routes.contains(id) {
                 break id;
             }
         };
-        entry.routes.insert(id, Route { circuit, side, queued: 0 });
+        entry.routes.insert(id, circuit, side);
         self.send_fragments(circuit, link, id, Command::Create, message);
         Some(id)
     }
@@ -224,62 +202,69 @@ impl Machine {
         command: Command,
         body: &Body,
     ) -> bool {
-        let limit = self.config.limits.circuit_queue_cells;
+        let limit = self.config.limits.circuit_queue_cells as usize;
         let Some(entry) = self.links.get_mut(&link) else { return false };
-        let Some(route) = entry.routes.get_mut(&id) else { return false };
-        if route.queued >= limit {
-            self.fail(circuit, DestroyReason::Queue, None);
-            return false;
+        match entry.routes.push(id, command, body, limit) {
+            Some(true) => {
+                self.queued += 1;
+                self.schedule(link);
+                self.keep_quota();
+                self.circuits.contains_key(&circuit)
+            }
+            Some(false) => {
+                self.fail(circuit, DestroyReason::Queue, None);
+                false
+            }
+            None => false,
         }
-        route.queued += 1;
-        self.enqueue(link, id, command, body);
-        true
+    }
+
+    /// Ends circuits, those that hold most first, until an eighth of the quota is free again. Peers can
+    /// fill it only by circuits that send faster than somebody takes, or are not read.
+    pub(super) fn keep_quota(&mut self) {
+        let quota = self.config.limits.memory_bytes;
+        let held = self.held_bytes();
+        if held <= quota {
+            return;
+        }
+        let queued = self.links.values().flat_map(|link| link.routes.loads());
+        let queued = queued.map(|(circuit, cells)| (circuit, cells * CELL_BYTES));
+        let unread = self.circuits.iter().map(|(&id, circuit)| (id, circuit.mux().buffered()));
+        let mut excess = held - (quota - quota / 8);
+        for (circuit, bytes) in greatest_first(queued.chain(unread)) {
+            self.fail(circuit, DestroyReason::Busy, None);
+            excess = excess.saturating_sub(bytes);
+            if excess == 0 {
+                break;
+            }
+        }
     }
 
     /// Ends a circuit id of a link: tells the peer if `tell`, and forgets the route.
     pub(super) fn drop_route(&mut self, link: LinkId, id: u32, reason: DestroyReason, tell: bool) {
         let Some(entry) = self.links.get_mut(&link) else { return };
-        let theirs = entry.is_peers(id);
-        if entry.routes.remove(&id).is_none() {
+        let (theirs, queued) = (entry.is_peers(id), entry.routes.queued());
+        if !entry.routes.end_route(id, tell.then_some(reason)) {
             return;
         }
         if theirs {
             entry.created = entry.created.saturating_sub(1);
         }
-        if tell {
-            self.send_destroy(link, id, reason);
-        }
+        self.queued = self.queued + entry.routes.queued() - queued;
+        self.schedule(link);
     }
 
     /// Answers a CREATE that gets no circuit.
-    pub(super) fn refuse_create(&mut self, link: LinkId, id: u32, reason: DestroyReason) {
-        if self.links.get(&link).is_some_and(|link| link.queue.len() < REFUSAL_QUEUE_BUFFERS) {
-            self.send_destroy(link, id, reason);
-        }
-    }
-
-    fn send_destroy(&mut self, link: LinkId, id: u32, reason: DestroyReason) {
-        let mut body = [0; BODY_BYTES];
-        cell::write_reason(&mut body, reason);
-        self.enqueue(link, id, Command::Destroy, &body);
-    }
-
-    fn enqueue(&mut self, link: LinkId, id: u32, command: Command, body: &Body) {
-        let Some(entry) = self.links.get_mut(&link) else { return };
-        if entry.queue.back().is_none_or(|last| last.len() >= BUFFER_BYTES) {
-            let buffer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
-            entry.queue.push_back(buffer);
-        }
-        if let Some(buffer) = entry.queue.back_mut() {
-            buffer.extend_from_slice(&cell::header(id, command));
-            buffer.extend_from_slice(body);
+    pub(super) fn refuse_create(&mut self, link: LinkId, id: u32) {
+        if let Some(entry) = self.links.get_mut(&link) {
+            entry.routes.refuse(id);
         }
         self.schedule(link);
     }
 
     fn schedule(&mut self, id: LinkId) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if !link.scheduled && link.in_flight < BUFFERS_IN_FLIGHT && !link.queue.is_empty() {
+        if !link.scheduled && link.in_flight < BUFFERS_IN_FLIGHT && !link.routes.is_idle() {
             link.scheduled = true;
             self.ready.push_back(id);
         }

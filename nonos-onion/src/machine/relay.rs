@@ -2,7 +2,7 @@ use core::time::Duration;
 
 use nonos_identity::{Epoch, NodeId};
 
-use super::links::{Route, Side};
+use super::queue::Side;
 use super::{Circuit, LinkId, Machine, Output, Timer};
 use crate::cell::{Assembler, BODY_BYTES, Body, CellError, Command, DestroyReason, Fragment};
 use crate::cgo::{RelayLayer, Tag};
@@ -121,11 +121,12 @@ impl Machine {
         let timeout = limits.hop_timeout;
         let mux = Mux::new(limits);
         let Some(entry) = self.links.get_mut(&link) else { return Ok(None) };
-        if !entry.is_peers(id) {
+        // Nor one whose last circuit still leaves: an honest peer draws them at random.
+        if !entry.is_peers(id) || entry.routes.contains(id) {
             return Err(CellError);
         }
         if full || entry.created >= per_link || !entry.take_token(now, per_second, burst) {
-            self.refuse_create(link, id, DestroyReason::Busy);
+            self.refuse_create(link, id);
             return Ok(None);
         }
         let deadline = now + timeout;
@@ -144,7 +145,7 @@ impl Machine {
         entry.created += 1;
         let circuit = LocalCircuitId(self.next_circuit);
         self.next_circuit += 1;
-        entry.routes.insert(id, Route { circuit, side: Side::Prev, queued: 0 });
+        entry.routes.insert(id, circuit, Side::Prev);
         self.circuits.insert(circuit, Circuit::Relay(Box::new(relay)));
         self.timers.insert((deadline, Timer::Hop(circuit)));
         Ok(Some(circuit))
@@ -332,6 +333,7 @@ impl Machine {
         if let Some(at) = relay.expiry {
             self.timers.remove(&(at, Timer::Expiry(circuit)));
         }
+        self.buffered -= relay.mux.buffered();
         let (link, id) = relay.prev;
         self.drop_route(link, id, reason, tell_prev);
         self.leave_next(circuit, relay.next, reason, tell_next);

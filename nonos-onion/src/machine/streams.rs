@@ -1,6 +1,4 @@
-use core::time::Duration;
-
-use super::{Circuit, Machine, Output, Timer};
+use super::{Circuit, Machine, Now, Output, Timer};
 use crate::cell::DestroyReason;
 use crate::cgo::Tag;
 use crate::circuit::{Closed, LocalCircuitId, OpenError, StreamId};
@@ -13,7 +11,12 @@ impl Machine {
     ///
     /// # Errors
     /// [`OpenError::Streams`], or [`OpenError::Closed`] if there is no such built circuit.
-    pub fn open(&mut self, now: Duration, circuit: LocalCircuitId, port: u16) -> Result<StreamId, OpenError> {
+    pub fn open(
+        &mut self,
+        now: impl Into<Now>,
+        circuit: LocalCircuitId,
+        port: u16,
+    ) -> Result<StreamId, OpenError> {
         self.set_time(now);
         let gone = OpenError::Closed(Closed { reason: DestroyReason::Finished, blamed: None });
         let number = match self.circuits.get_mut(&circuit) {
@@ -30,40 +33,42 @@ impl Machine {
     }
 
     /// Accepts a stream of [`Output::Offered`].
-    pub fn accept(&mut self, now: Duration, stream: StreamId) {
+    pub fn accept(&mut self, now: impl Into<Now>, stream: StreamId) {
         self.set_time(now);
-        if self.mux(stream.circuit).is_some_and(|mux| mux.accept(stream.number)) {
+        if self.with_mux(stream.circuit, |mux| mux.accept(stream.number)) == Some(true) {
             self.send(stream, Kind::Connected, &[]);
         }
     }
 
     /// Refuses a stream of [`Output::Offered`].
-    pub fn refuse(&mut self, now: Duration, stream: StreamId) {
-        self.end(now, stream, EndReason::Refused);
+    pub fn refuse(&mut self, now: impl Into<Now>, stream: StreamId) {
+        self.set_time(now);
+        self.end(stream, EndReason::Refused);
     }
 
     /// Forgets a stream. Unless it was finished, the other end sees a reset and bytes on their way
     /// are lost; if it was, the other end still reads them and only stops sending.
-    pub fn reset(&mut self, now: Duration, stream: StreamId) {
-        self.end(now, stream, EndReason::Reset);
+    pub fn reset(&mut self, now: impl Into<Now>, stream: StreamId) {
+        self.set_time(now);
+        self.end(stream, EndReason::Reset);
     }
 
     /// Ends the sending half of a stream, after what was written.
-    pub fn finish(&mut self, now: Duration, stream: StreamId) {
+    pub fn finish(&mut self, now: impl Into<Now>, stream: StreamId) {
         self.set_time(now);
-        if self.mux(stream.circuit).is_some_and(|mux| mux.finish(stream.number)) {
+        if self.with_mux(stream.circuit, |mux| mux.finish(stream.number)) == Some(true) {
             self.send(stream, Kind::End, &[EndReason::Done as u8]);
         }
     }
 
     /// Bytes that a stream may send now. If none, [`Output::Writable`] follows when it may.
     pub fn sendable_bytes(&mut self, stream: StreamId) -> usize {
-        let cells = self.mux(stream.circuit).map_or(0, |mux| mux.sendable_cells(stream.number));
+        let cells = self.with_mux(stream.circuit, |mux| mux.sendable_cells(stream.number)).unwrap_or(0);
         usize::try_from(cells).unwrap_or(0).saturating_mul(DATA_BYTES)
     }
 
     /// Sends bytes of a stream; yields how many went, at most [`Self::sendable_bytes`].
-    pub fn write(&mut self, now: Duration, stream: StreamId, bytes: &[u8]) -> usize {
+    pub fn write(&mut self, now: impl Into<Now>, stream: StreamId, bytes: &[u8]) -> usize {
         self.set_time(now);
         let mut sent = 0;
         for data in bytes.chunks(DATA_BYTES) {
@@ -71,28 +76,32 @@ impl Machine {
                 break;
             }
             let Some(tag) = self.send(stream, Kind::Data, data) else { break };
-            if let Some(mux) = self.mux(stream.circuit) {
-                mux.sent(stream.number, tag);
-            }
+            let monotonic = self.monotonic;
+            self.with_mux(stream.circuit, |mux| mux.sent(stream.number, tag, monotonic));
             sent += data.len();
         }
         sent
     }
 
     /// Moves at most `max` received bytes to the end of `out`. The window opens as they go.
-    pub fn read(&mut self, now: Duration, stream: StreamId, max: usize, out: &mut Vec<u8>) -> StreamRead {
+    pub fn read(
+        &mut self,
+        now: impl Into<Now>,
+        stream: StreamId,
+        max: usize,
+        out: &mut Vec<u8>,
+    ) -> StreamRead {
         self.set_time(now);
-        let Some(mux) = self.mux(stream.circuit) else { return StreamRead { more: false, end: false } };
-        let Read { sendmes, more, end } = mux.read(stream.number, max, out);
-        for _ in 0..sendmes {
-            self.send(stream, Kind::Sendme, &[]);
+        let read = self.with_mux(stream.circuit, |mux| mux.read(stream.number, max, out));
+        let Read { grant, more, end } = read.unwrap_or_default();
+        if grant > 0 {
+            self.send(stream, Kind::Sendme, &grant.to_be_bytes());
         }
         StreamRead { more, end }
     }
 
-    fn end(&mut self, now: Duration, stream: StreamId, reason: EndReason) {
-        self.set_time(now);
-        if self.mux(stream.circuit).is_some_and(|mux| mux.reset(stream.number)) {
+    fn end(&mut self, stream: StreamId, reason: EndReason) {
+        if self.with_mux(stream.circuit, |mux| mux.reset(stream.number)) == Some(true) {
             self.send(stream, Kind::End, &[reason as u8]);
         }
     }
@@ -112,11 +121,14 @@ impl Machine {
     ) {
         let may_begin = matches!(self.circuits.get(&circuit), Some(Circuit::Relay(_)));
         let credit = message.kind == Kind::Sendme;
-        let Some(mux) = self.mux(circuit) else { return };
-        let (change, answer) = match mux.receive(message, tag, may_begin) {
-            Ok(result) => result,
-            Err(reason) => return self.fail(circuit, reason, Some(hop)),
+        let monotonic = self.monotonic;
+        let received = self.with_mux(circuit, |mux| mux.receive(message, tag, may_begin, monotonic));
+        let (change, answer) = match received {
+            Some(Ok(result)) => result,
+            Some(Err(reason)) => return self.fail(circuit, reason, Some(hop)),
+            None => return,
         };
+        self.keep_quota();
         if let Some(change) = change {
             self.announce(circuit, change);
         }
@@ -131,9 +143,7 @@ impl Machine {
         }
         if credit {
             let mut writable = core::mem::take(&mut self.writable);
-            if let Some(mux) = self.mux(circuit) {
-                mux.take_writable(&mut writable);
-            }
+            self.with_mux(circuit, |mux| mux.take_writable(&mut writable));
             let of = |number| Output::Writable { stream: StreamId { circuit, number } };
             self.outputs.extend(writable.drain(..).map(of));
             self.writable = writable;
@@ -154,8 +164,8 @@ impl Machine {
     }
 
     pub(super) fn stream_timed_out(&mut self, stream: StreamId) {
-        if self.mux(stream.circuit).is_some_and(|mux| mux.is_opening(stream.number)) {
-            self.end(self.now, stream, EndReason::Reset);
+        if self.with_mux(stream.circuit, |mux| mux.is_opening(stream.number)) == Some(true) {
+            self.end(stream, EndReason::Reset);
             self.outputs.push_back(Output::Refused { stream, timeout: true });
         }
     }

@@ -264,17 +264,20 @@ fn a_sender_that_ignores_its_window_is_cut_off() {
 
 #[test]
 fn a_neighbour_that_never_reads_cannot_fill_a_relay() {
-    // The client may send far more than the relays queue.
+    // The client has room to send far more than the relays queue, and waits for no acknowledgement.
     let greedy = |number: u8, limits: &mut Limits| {
         if number == 0 || number == 3 {
-            limits.circuit_window_cells = 100_000;
-            limits.stream_window_cells = 100_000;
-            limits.circuit_queue_cells = 200_000;
+            limits.stream_window_cells = Limits::STREAM_WINDOW_MAX_CELLS;
+            limits.stream_window_max_cells = Limits::STREAM_WINDOW_MAX_CELLS;
+        } else {
+            limits.circuit_window_cells = 1024;
+            limits.circuit_queue_cells = 2048;
         }
     };
     let mut mesh = Mesh::new(4, greedy);
     let circuit = mesh.build();
     let (near, _) = mesh.open(circuit);
+    mesh.machines[0].with_mux(circuit, Mux::ignore_congestion);
     mesh.stuck = Some((2, 3));
     for _ in 0..30 {
         mesh.machines[0].write(NOW, near, &vec![1; 100 * DATA_BYTES]);

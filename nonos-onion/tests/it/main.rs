@@ -2,6 +2,7 @@
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that panics fails")]
 
 mod circuits;
+mod congestion;
 mod faults;
 mod paths;
 mod privacy;

@@ -1,0 +1,285 @@
+//! Congestion control of a circuit, at the end that sends: Vegas as in Tor proposal 324, section 3.3.
+//!
+//! The window is what may be in flight. A round trip longer than the shortest one seen means that cells
+//! wait in queues; their number is estimated as `window - window * shortest / shortest of this round`, and
+//! the window keeps it between two bounds. At the start it doubles, in bursts that queue behind themselves; so the
+//! start looks at the first cells of each burst alone (HyStart: Ha and Rhee, "Taming the elephants", 2011).
+//! Acknowledgements echo the tag of a cell that only its receiver knows,
+//! so no receiver can claim more than it got.
+
+use core::time::Duration;
+
+use crate::config::Limits;
+
+/// Cells acknowledged together.
+const STEP: u32 = Limits::SENDME_STEP_CELLS;
+/// A window before anything is known. Half a megabyte, so that a path of 150 ms carries 13 MB/s after three
+/// round trips; where that is too much it waits behind everybody who sends less.
+const INITIAL: u32 = 16 * STEP;
+/// What a window never falls below.
+const MINIMUM: u32 = 2 * STEP;
+/// Cells of one write of a link: what waits on a path that nobody else uses.
+const WRITE: u32 = 32;
+/// Fewer cells in queues than this: the window grows.
+const ALPHA: u32 = 3 * WRITE;
+/// More: it shrinks.
+const BETA: u32 = 4 * WRITE;
+/// More, at the start: the start is over.
+const GAMMA: u32 = 3 * WRITE;
+/// More: it falls to what the path holds and this.
+const DELTA: u32 = 5 * WRITE;
+/// A window above which the start doubles it no more.
+const START_CAP: u32 = 4096;
+/// Acknowledgements at the head of a round whose shortest tells whether the start is over.
+const HEAD: u32 = 4;
+/// A sample so many times longer, or shorter, than the smoothed one tells of a clock, not of a path.
+const JUMP: u32 = 5000;
+
+/// The window of a circuit.
+#[derive(Debug)]
+pub(crate) struct Vegas {
+    window: u32,
+    limit: u32,
+    /// Cells sent and acknowledged.
+    sent: u64,
+    acknowledged: u64,
+    shortest: Duration,
+    /// The shortest of this round: what waits all the time, and not for a moment behind a burst.
+    shortest_of_round: Duration,
+    /// Zero before the first sample.
+    smoothed: Duration,
+    is_starting: bool,
+    /// Acknowledgements of this round trip so far; it ends with that of the last cell sent when it began.
+    seen: u32,
+    until: u64,
+}
+
+impl Vegas {
+    /// A window that never exceeds so many cells.
+    pub(crate) fn new(limit: u32) -> Self {
+        Self {
+            window: INITIAL.min(limit),
+            limit,
+            sent: 0,
+            acknowledged: 0,
+            shortest: Duration::MAX,
+            smoothed: Duration::ZERO,
+            shortest_of_round: Duration::MAX,
+            is_starting: true,
+            seen: 0,
+            until: 0,
+        }
+    }
+
+    /// One that follows nothing.
+    #[cfg(test)]
+    pub(crate) fn greedy() -> Self {
+        Self { window: u32::MAX, ..Self::new(u32::MAX) }
+    }
+
+    /// Cells that may be sent now.
+    pub(crate) fn credit(&self) -> u32 {
+        self.window.saturating_sub(self.in_flight())
+    }
+
+    fn in_flight(&self) -> u32 {
+        u32::try_from(self.sent - self.acknowledged).unwrap_or(u32::MAX)
+    }
+
+    /// Books a cell that was sent.
+    pub(crate) const fn sent(&mut self) {
+        self.sent += 1;
+    }
+
+    /// Books the acknowledgement of a step of cells, the last of which was handed over `round_trip` ago: what
+    /// waited for this node's own link counts like any other queue.
+    pub(crate) fn acknowledged(&mut self, round_trip: Duration) {
+        // An application that sends less says nothing about a larger window.
+        let is_full = self.in_flight() + STEP >= self.window;
+        self.acknowledged = (self.acknowledged + u64::from(STEP)).min(self.sent);
+        if !self.sample(round_trip) {
+            return;
+        }
+        self.seen += 1;
+        self.shortest_of_round = self.shortest_of_round.min(round_trip);
+        let is_over = self.acknowledged >= self.until;
+        if self.is_starting {
+            self.start(is_full);
+        } else if is_over {
+            self.follow(is_full);
+        }
+        if is_over {
+            (self.seen, self.until, self.shortest_of_round) = (0, self.sent, Duration::MAX);
+        }
+    }
+
+    /// Doubles the window, until the head of one waits.
+    fn start(&mut self, is_full: bool) {
+        if self.seen == HEAD {
+            let holds = self.path_holds();
+            if self.window - holds >= GAMMA {
+                self.is_starting = false;
+                // What is in flight still tells of the larger window.
+                self.until = self.sent;
+                return self.set(holds + GAMMA);
+            }
+        }
+        if is_full {
+            // Doubled each round trip, and beyond the cap by half of that (RFC 3742).
+            let step =
+                if self.window <= START_CAP { STEP } else { (STEP * START_CAP / 2).div_ceil(self.window) };
+            self.set(self.window + step);
+        }
+    }
+
+    /// Keeps what waits between two bounds.
+    fn follow(&mut self, is_full: bool) {
+        let holds = self.path_holds();
+        match self.window - holds {
+            queued if queued > DELTA => self.set(holds + DELTA - STEP),
+            queued if queued > BETA => self.set(self.window - STEP),
+            queued if queued < ALPHA && is_full => self.set(self.window + STEP),
+            _ => {}
+        }
+    }
+
+    fn set(&mut self, window: u32) {
+        self.window = window.clamp(MINIMUM, self.limit);
+    }
+
+    /// Takes a round trip into account, if it can be one.
+    fn sample(&mut self, round_trip: Duration) -> bool {
+        if round_trip.is_zero() {
+            return false;
+        }
+        if self.smoothed.is_zero() {
+            self.smoothed = round_trip;
+        } else if round_trip > self.smoothed.saturating_mul(JUMP)
+            || self.smoothed > round_trip.saturating_mul(JUMP)
+        {
+            return false;
+        }
+        self.smoothed = (self.smoothed + round_trip) / 2;
+        if !self.is_starting && self.window == MINIMUM {
+            // The path may have become longer for good; a window at its floor would never find out.
+            self.shortest = self.smoothed;
+        }
+        self.shortest = self.shortest.min(round_trip);
+        true
+    }
+
+    /// Cells that travel when none wait: the window's share of the time on the path.
+    fn path_holds(&self) -> u32 {
+        let (shortest, round_trip) = (self.shortest.as_nanos(), self.shortest_of_round.as_nanos().max(1));
+        u32::try_from(u128::from(self.window) * shortest / round_trip).unwrap_or(u32::MAX).min(self.window)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    const LIMIT: u32 = 8192;
+    const PATH: Duration = Duration::from_millis(100);
+
+    /// A path whose narrowest link takes `holds` cells in the time of the path, and queues the rest.
+    struct Network {
+        now: Duration,
+        free_at: Duration,
+        sent: u32,
+        /// When acknowledgements arrive, and when their cells were sent.
+        acknowledgements: VecDeque<(Duration, Duration)>,
+    }
+
+    impl Network {
+        fn new() -> Self {
+            Self {
+                now: Duration::from_secs(5),
+                free_at: Duration::ZERO,
+                sent: 0,
+                acknowledgements: VecDeque::new(),
+            }
+        }
+
+        /// Sends all that the window allows for a time, and yields the window then.
+        fn run(&mut self, vegas: &mut Vegas, holds: u32, time: Duration) -> u32 {
+            let end = self.now + time;
+            while self.now < end {
+                for _ in 0..vegas.credit() {
+                    vegas.sent();
+                    self.sent += 1;
+                    self.free_at = self.free_at.max(self.now) + PATH / holds;
+                    if self.sent.is_multiple_of(STEP) {
+                        self.acknowledgements.push_back((self.free_at + PATH, self.now));
+                    }
+                }
+                let (at, sent) = self.acknowledgements.pop_front().unwrap();
+                self.now = at;
+                vegas.acknowledged(at - sent);
+            }
+            vegas.window
+        }
+    }
+
+    fn after(seconds: u64, holds: u32, limit: u32) -> u32 {
+        Network::new().run(&mut Vegas::new(limit), holds, Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn the_window_finds_what_the_path_holds() {
+        for holds in [300, 1000, 3000] {
+            let window = after(20, holds, LIMIT);
+            assert!((holds..=holds + DELTA + STEP).contains(&window), "{window} over {holds}");
+        }
+    }
+
+    #[test]
+    fn the_window_follows_a_path_that_gets_narrow_or_wide() {
+        let (mut network, mut vegas) = (Network::new(), Vegas::new(LIMIT));
+        network.run(&mut vegas, 2000, Duration::from_secs(5));
+        let narrow = network.run(&mut vegas, 300, Duration::from_secs(10));
+        assert!(narrow <= 300 + DELTA + STEP, "{narrow}");
+        let wide = network.run(&mut vegas, 1000, Duration::from_secs(10));
+        assert!(wide >= 900, "{wide}");
+    }
+
+    #[test]
+    fn the_window_keeps_its_bounds() {
+        assert_eq!(after(5, 1 << 20, LIMIT), LIMIT);
+        assert_eq!(after(5, 1 << 20, 4 * STEP), 4 * STEP);
+        let window = after(60, 20, LIMIT);
+        assert!((MINIMUM..=20 + DELTA + STEP).contains(&window), "{window}");
+    }
+
+    #[test]
+    fn who_sends_little_gets_no_larger_window() {
+        let mut vegas = Vegas::new(LIMIT);
+        for _ in 0..500 {
+            (0..STEP).for_each(|_| vegas.sent());
+            vegas.acknowledged(PATH);
+        }
+        assert_eq!(vegas.window, INITIAL);
+    }
+
+    #[test]
+    fn times_of_a_clock_that_jumps_do_not_count() {
+        let mut vegas = Vegas::new(LIMIT);
+        Network::new().run(&mut vegas, 1000, Duration::from_secs(5));
+        let (window, shortest) = (vegas.window, vegas.shortest);
+        for round_trip in [Duration::ZERO, Duration::from_nanos(1), Duration::from_hours(1)] {
+            (0..vegas.credit()).for_each(|_| vegas.sent());
+            vegas.acknowledged(round_trip);
+            assert_eq!((vegas.window, vegas.shortest), (window, shortest), "{round_trip:?}");
+        }
+    }
+
+    #[test]
+    fn more_acknowledgements_than_cells_open_nothing() {
+        let mut vegas = Vegas::new(LIMIT);
+        (0..STEP).for_each(|_| vegas.sent());
+        (0..10).for_each(|_| vegas.acknowledged(PATH));
+        assert!(vegas.credit() <= vegas.window);
+    }
+}
