@@ -22,7 +22,7 @@ use crate::config::{Config, ConfigError};
 use crate::epoch::EpochKeys;
 use crate::machine::client::Client;
 use crate::machine::links::Link;
-use crate::machine::queue::Side;
+use crate::machine::queue::{Buffers, Side};
 use crate::machine::relay::Relay;
 use crate::message::{Kind, Message};
 use crate::mux::Mux;
@@ -221,14 +221,14 @@ pub struct Machine {
     circuits: BTreeMap<LocalCircuitId, Circuit>,
     next_circuit: u64,
     timers: BTreeSet<(Duration, Timer)>,
-    /// Cells that wait for links.
+    /// Bytes of buffers with cells that wait for links.
     queued: usize,
     /// Bytes of streams received and not read.
     buffered: usize,
     /// Links with queued cells and a free buffer.
     ready: VecDeque<LinkId>,
     outputs: VecDeque<Output>,
-    spare: Vec<Vec<u8>>,
+    spare: Buffers,
     writable: Vec<u16>,
     #[cfg(any(test, feature = "testing"))]
     opened_messages: Vec<Vec<u8>>,
@@ -263,7 +263,7 @@ impl Machine {
             buffered: 0,
             ready: VecDeque::new(),
             outputs: VecDeque::new(),
-            spare: Vec::new(),
+            spare: Buffers::default(),
             writable: Vec::new(),
             #[cfg(any(test, feature = "testing"))]
             opened_messages: Vec::new(),
@@ -311,11 +311,11 @@ impl Machine {
         }
     }
 
-    /// Bytes held for all circuits: cells that wait for links, and streams that are not read. What
+    /// Bytes held for all circuits: buffers of cells that wait for links, and streams that are not read. What
     /// [`Limits::memory_bytes`](crate::Limits::memory_bytes) bounds.
     #[must_use]
     pub const fn held_bytes(&self) -> usize {
-        self.queued * CELL_BYTES + self.buffered
+        self.queued + self.buffered
     }
 
     /// Every message this node has opened as a hop: all that it read beyond headers.
@@ -387,7 +387,7 @@ impl Machine {
             self.link_down(link);
             self.outputs.push_back(Output::CloseLink { link });
         }
-        self.recycle(bytes);
+        self.spare.give_back(bytes);
     }
 
     fn cell(&mut self, link: LinkId, bytes: &mut [u8; CELL_BYTES]) -> Result<(), CellError> {

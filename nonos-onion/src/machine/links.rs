@@ -3,15 +3,13 @@ use core::time::Duration;
 use nonos_identity::NodeId;
 use rand_chacha::rand_core::Rng as _;
 
-use super::queue::{BUFFER_BYTES, Routes, Side, greatest_first};
+use super::queue::{BUFFER_BYTES, Routes, Side, Unqueued, greatest_first};
 use super::{Circuit, Input, LinkId, Machine, Output};
-use crate::cell::{BODY_BYTES, Body, CELL_BYTES, Command, DestroyReason, Fragment};
+use crate::cell::{BODY_BYTES, Body, Command, DestroyReason, Fragment};
 use crate::circuit::{Closed, LocalCircuitId};
 
 /// Buffers a driver may hold per link: one in the socket, one behind it.
 const BUFFERS_IN_FLIGHT: u32 = 2;
-/// Spare buffers kept for reuse.
-const SPARE_BUFFERS: usize = 64;
 /// The high bit of a circuit id: made by the end that opened the link.
 const OPENER_BIT: u32 = 1 << 31;
 
@@ -102,25 +100,18 @@ impl Machine {
                 None => self.peers.remove(&link.peer),
             };
         }
-        self.queued -= link.routes.queued();
+        self.queued -= link.routes.held_bytes();
         for (circuit, side) in link.routes.ends() {
             self.side_lost(circuit, side, DestroyReason::LinkLost);
         }
     }
 
     pub(super) fn sent(&mut self, id: LinkId, buffer: Vec<u8>) {
-        self.recycle(buffer);
+        self.spare.give_back(buffer);
         if let Some(link) = self.links.get_mut(&id) {
             link.in_flight = link.in_flight.saturating_sub(1);
         }
         self.schedule(id);
-    }
-
-    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS && buffer.capacity() >= BUFFER_BYTES {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
     }
 
     /// The next buffer of the next link that can take one.
@@ -128,14 +119,8 @@ impl Machine {
         while let Some(id) = self.ready.pop_front() {
             let Some(link) = self.links.get_mut(&id) else { continue };
             link.scheduled = false;
-            let mut bytes = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
-            let queued = link.routes.queued();
-            link.routes.fill(self.monotonic, &mut bytes);
-            self.queued -= queued - link.routes.queued();
-            if bytes.is_empty() {
-                self.recycle(bytes);
-                continue;
-            }
+            let Some((bytes, freed)) = link.routes.fill(self.monotonic, &mut self.spare) else { continue };
+            self.queued -= freed;
             link.in_flight += 1;
             self.schedule(id);
             return Some(Output::Cells { link: id, bytes });
@@ -204,18 +189,18 @@ impl Machine {
     ) -> bool {
         let limit = self.config.limits.circuit_queue_cells as usize;
         let Some(entry) = self.links.get_mut(&link) else { return false };
-        match entry.routes.push(id, command, body, limit) {
-            Some(true) => {
-                self.queued += 1;
+        match entry.routes.push(id, command, body, limit, &mut self.spare) {
+            Ok(grown) => {
+                self.queued += grown;
                 self.schedule(link);
                 self.keep_quota();
                 self.circuits.contains_key(&circuit)
             }
-            Some(false) => {
+            Err(Unqueued::Full) => {
                 self.fail(circuit, DestroyReason::Queue, None);
                 false
             }
-            None => false,
+            Err(Unqueued::NoRoute) => false,
         }
     }
 
@@ -228,7 +213,6 @@ impl Machine {
             return;
         }
         let queued = self.links.values().flat_map(|link| link.routes.loads());
-        let queued = queued.map(|(circuit, cells)| (circuit, cells * CELL_BYTES));
         let unread = self.circuits.iter().map(|(&id, circuit)| (id, circuit.mux().buffered()));
         let mut excess = held - (quota - quota / 8);
         for (circuit, bytes) in greatest_first(queued.chain(unread)) {
@@ -243,14 +227,14 @@ impl Machine {
     /// Ends a circuit id of a link: tells the peer if `tell`, and forgets the route.
     pub(super) fn drop_route(&mut self, link: LinkId, id: u32, reason: DestroyReason, tell: bool) {
         let Some(entry) = self.links.get_mut(&link) else { return };
-        let (theirs, queued) = (entry.is_peers(id), entry.routes.queued());
-        if !entry.routes.end_route(id, tell.then_some(reason)) {
+        let theirs = entry.is_peers(id);
+        let Some((held, before)) = entry.routes.end_route(id, tell.then_some(reason), &mut self.spare) else {
             return;
-        }
+        };
         if theirs {
             entry.created = entry.created.saturating_sub(1);
         }
-        self.queued = self.queued + entry.routes.queued() - queued;
+        self.queued = self.queued + held - before;
         self.schedule(link);
     }
 

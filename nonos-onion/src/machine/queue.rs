@@ -17,8 +17,25 @@ const HALF_LIFE_SECS: f64 = 30.0;
 const RESCALE_HALF_LIVES: f64 = 64.0;
 /// Answers to refused CREATEs that wait; against a neighbour that asks and never reads.
 const REFUSAL_CELLS: usize = 2048;
-/// An empty queue that had more room than this gives it back.
-const KEEP_BYTES: usize = 64 * 1024;
+/// Spare buffers kept for reuse.
+const SPARE_BUFFERS: usize = 64;
+
+/// Buffers of [`BUFFER_BYTES`] to use again.
+#[derive(Debug, Default)]
+pub(super) struct Buffers(Vec<Vec<u8>>);
+
+impl Buffers {
+    fn take(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    }
+
+    pub(super) fn give_back(&mut self, mut buffer: Vec<u8>) {
+        if self.0.len() < SPARE_BUFFERS && buffer.capacity() >= BUFFER_BYTES {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+}
 
 /// Which neighbour of a circuit a link leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,30 +51,51 @@ pub(super) enum Side {
 pub(super) struct Route {
     /// The circuit and where the link leads; `None` once the circuit is over and its last cells leave.
     pub(super) end: Option<(LocalCircuitId, Side)>,
-    cells: VecDeque<u8>,
+    /// Whole cells; all but the last are full.
+    buffers: VecDeque<Vec<u8>>,
+    /// Bytes of the first that left already.
+    head: usize,
     /// Cells sent, each worth more the later it was.
     activity: f64,
 }
 
 impl Route {
-    pub(super) fn queued(&self) -> usize {
-        self.cells.len() / CELL_BYTES
+    fn queued(&self) -> usize {
+        (self.buffers.iter().map(Vec::len).sum::<usize>() - self.head) / CELL_BYTES
     }
 
-    fn push(&mut self, id: u32, command: Command, body: &Body) {
-        self.cells.extend(&cell::header(id, command));
-        self.cells.extend(body);
-    }
-
-    fn move_cell(&mut self, buffer: &mut Vec<u8>) {
-        let (front, back) = self.cells.as_slices();
-        let from_front = front.len().min(CELL_BYTES);
-        buffer.extend_from_slice(front.get(..from_front).unwrap_or_default());
-        buffer.extend_from_slice(back.get(..CELL_BYTES - from_front).unwrap_or_default());
-        self.cells.drain(..CELL_BYTES.min(self.cells.len()));
-        if self.cells.is_empty() && self.cells.capacity() > KEEP_BYTES {
-            self.cells = VecDeque::new();
+    fn push(&mut self, id: u32, command: Command, body: &Body, spare: &mut Buffers) {
+        if self.buffers.back().is_none_or(|last| last.len() >= BUFFER_BYTES) {
+            self.buffers.push_back(spare.take());
         }
+        if let Some(last) = self.buffers.back_mut() {
+            last.extend_from_slice(&cell::header(id, command));
+            last.extend_from_slice(body);
+        }
+    }
+
+    /// The first buffer, if none of it left already.
+    fn take_buffer(&mut self) -> Option<Vec<u8>> {
+        if self.head == 0 { self.buffers.pop_front() } else { None }
+    }
+
+    fn move_cell(&mut self, to: &mut Vec<u8>, spare: &mut Buffers) {
+        let Some(first) = self.buffers.front() else { return };
+        to.extend_from_slice(first.get(self.head..self.head + CELL_BYTES).unwrap_or_default());
+        self.head += CELL_BYTES;
+        if self.head >= first.len() {
+            self.head = 0;
+            self.buffers.pop_front().into_iter().for_each(|buffer| spare.give_back(buffer));
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.buffers.len() * BUFFER_BYTES
+    }
+
+    fn clear(&mut self, spare: &mut Buffers) {
+        self.head = 0;
+        self.buffers.drain(..).for_each(|buffer| spare.give_back(buffer));
     }
 
     /// By this, turns are ordered: activities are not negative, so their bits order as they do.
@@ -75,19 +113,11 @@ pub(super) struct Routes {
     refusals: VecDeque<u32>,
     /// When a cell's worth was one.
     origin: Duration,
-    /// Cells that wait.
-    queued: usize,
 }
 
 impl Routes {
     pub(super) fn new(now: Duration) -> Self {
-        Self {
-            routes: BTreeMap::new(),
-            turns: BTreeSet::new(),
-            refusals: VecDeque::new(),
-            origin: now,
-            queued: 0,
-        }
+        Self { routes: BTreeMap::new(), turns: BTreeSet::new(), refusals: VecDeque::new(), origin: now }
     }
 
     /// Whether an id is taken, be it by a circuit whose last cells leave.
@@ -104,13 +134,18 @@ impl Routes {
         self.routes.values().filter_map(|route| route.end)
     }
 
-    /// The cells that wait of each circuit.
+    /// The buffers of each circuit, in bytes.
     pub(super) fn loads(&self) -> impl Iterator<Item = (LocalCircuitId, usize)> {
-        self.routes.values().filter_map(|route| Some((route.end?.0, route.queued())))
+        self.routes.values().filter_map(|route| Some((route.end?.0, route.held_bytes())))
     }
 
-    pub(super) const fn queued(&self) -> usize {
-        self.queued
+    /// The buffers of all, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.routes.values().map(Route::held_bytes).sum()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.turns.is_empty() && self.refusals.is_empty()
     }
 
     #[cfg(test)]
@@ -118,51 +153,55 @@ impl Routes {
         self.routes.is_empty()
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.turns.is_empty() && self.refusals.is_empty()
-    }
-
     pub(super) fn insert(&mut self, id: u32, circuit: LocalCircuitId, side: Side) {
-        let route = Route { end: Some((circuit, side)), cells: VecDeque::new(), activity: 0.0 };
+        let route = Route { end: Some((circuit, side)), buffers: VecDeque::new(), head: 0, activity: 0.0 };
         self.routes.insert(id, route);
     }
 
-    /// Queues a cell unless so many wait already, or there is no such route.
-    pub(super) fn push(&mut self, id: u32, command: Command, body: &Body, limit: usize) -> Option<bool> {
-        let route = self.routes.get_mut(&id).filter(|route| route.end.is_some())?;
+    /// Queues a cell and yields by how many bytes the buffers grew.
+    pub(super) fn push(
+        &mut self,
+        id: u32,
+        command: Command,
+        body: &Body,
+        limit: usize,
+        spare: &mut Buffers,
+    ) -> Result<usize, Unqueued> {
+        let route = self.routes.get_mut(&id).filter(|route| route.end.is_some()).ok_or(Unqueued::NoRoute)?;
         if route.queued() >= limit {
-            return Some(false);
+            return Err(Unqueued::Full);
         }
-        route.push(id, command, body);
-        self.queued += 1;
+        let held = route.held_bytes();
+        route.push(id, command, body, spare);
         self.turns.insert(route.turn(id));
-        Some(true)
+        Ok(route.held_bytes() - held)
     }
 
     /// Takes a circuit off its id. What waits still goes out before a DESTROY that says it is finished;
-    /// before any other it is dropped, and so it is without one. Yields whether there was one.
-    pub(super) fn end_route(&mut self, id: u32, tell: Option<DestroyReason>) -> bool {
-        let Some(route) = self.routes.get_mut(&id).filter(|route| route.end.is_some()) else { return false };
+    /// before any other it is dropped, and so it is without one. Yields what the buffers then grew by, and
+    /// shrank, if there was a circuit.
+    pub(super) fn end_route(
+        &mut self,
+        id: u32,
+        tell: Option<DestroyReason>,
+        spare: &mut Buffers,
+    ) -> Option<(usize, usize)> {
+        let route = self.routes.get_mut(&id).filter(|route| route.end.is_some())?;
         route.end = None;
-        let turn = route.turn(id);
+        let (turn, before) = (route.turn(id), route.held_bytes());
         if tell != Some(DestroyReason::Finished) {
-            self.queued -= route.queued();
-            route.cells = VecDeque::new();
+            route.clear(spare);
         }
-        match tell {
-            Some(reason) => {
-                let mut body = [0; cell::BODY_BYTES];
-                cell::write_reason(&mut body, reason);
-                route.push(id, Command::Destroy, &body);
-                self.queued += 1;
-                self.turns.insert(turn);
-            }
-            None => {
-                self.turns.remove(&turn);
-                self.routes.remove(&id);
-            }
-        }
-        true
+        let Some(reason) = tell else {
+            self.turns.remove(&turn);
+            self.routes.remove(&id);
+            return Some((0, before));
+        };
+        let mut body = [0; cell::BODY_BYTES];
+        cell::write_reason(&mut body, reason);
+        route.push(id, Command::Destroy, &body, spare);
+        self.turns.insert(turn);
+        Some((route.held_bytes(), before))
     }
 
     /// Answers a CREATE that gets no circuit, unless too many such answers wait.
@@ -172,36 +211,65 @@ impl Routes {
         }
     }
 
-    /// Fills a buffer with the cells whose turn it is.
-    pub(super) fn fill(&mut self, now: Duration, buffer: &mut Vec<u8>) {
-        while buffer.len() < BUFFER_BYTES
-            && let Some(id) = self.refusals.pop_front()
-        {
-            let mut body = [0; cell::BODY_BYTES];
-            cell::write_reason(&mut body, DestroyReason::Busy);
-            buffer.extend_from_slice(&cell::header(id, Command::Destroy));
-            buffer.extend_from_slice(&body);
+    /// A buffer with the cells whose turn it is, and by how many bytes those that wait then shrank.
+    pub(super) fn fill(&mut self, now: Duration, spare: &mut Buffers) -> Option<(Vec<u8>, usize)> {
+        if self.is_idle() {
+            return None;
         }
         let worth = self.worth(now);
+        let mut freed = 0;
+        let mut buffer = self.take_refusals(spare);
         while buffer.len() < BUFFER_BYTES
             && let Some((_, id)) = self.turns.pop_first()
         {
             let next = self.turns.first().copied();
             let Some(route) = self.routes.get_mut(&id) else { continue };
+            let before = route.held_bytes();
+            // Nobody else has cells: a whole buffer goes as it is.
+            if buffer.is_empty()
+                && next.is_none()
+                && let Some(whole) = route.take_buffer()
+            {
+                spare.give_back(core::mem::replace(&mut buffer, whole));
+                route.activity += worth * f64::from(u32::try_from(buffer.len() / CELL_BYTES).unwrap_or(0));
+                freed += before - route.held_bytes();
+                self.after_turn(id);
+                break;
+            }
             while buffer.len() < BUFFER_BYTES
-                && !route.cells.is_empty()
+                && !route.buffers.is_empty()
                 && next.is_none_or(|next| route.turn(id) <= next)
             {
-                route.move_cell(buffer);
+                route.move_cell(&mut buffer, spare);
                 route.activity += worth;
-                self.queued -= 1;
             }
-            if !route.cells.is_empty() {
-                self.turns.insert(route.turn(id));
-            } else if route.end.is_none() {
-                self.routes.remove(&id);
-            }
+            freed += before - route.held_bytes();
+            self.after_turn(id);
         }
+        Some((buffer, freed))
+    }
+
+    /// A route whose turn is over waits for the next, or is forgotten after its last cell.
+    fn after_turn(&mut self, id: u32) {
+        let Some(route) = self.routes.get(&id) else { return };
+        if !route.buffers.is_empty() {
+            self.turns.insert(route.turn(id));
+        } else if route.end.is_none() {
+            self.routes.remove(&id);
+        }
+    }
+
+    fn take_refusals(&mut self, spare: &mut Buffers) -> Vec<u8> {
+        let mut buffer = spare.take();
+        let mut body = [0; cell::BODY_BYTES];
+        cell::write_reason(&mut body, DestroyReason::Busy);
+        while buffer.len() < BUFFER_BYTES
+            && let Some(id) = self.refusals.pop_front()
+        {
+            buffer.extend_from_slice(&cell::header(id, Command::Destroy));
+            buffer.extend_from_slice(&body);
+        }
+        buffer
     }
 
     /// What a cell counts that is sent now.
@@ -215,12 +283,21 @@ impl Routes {
         self.turns.clear();
         for (&id, route) in &mut self.routes {
             route.activity *= scale;
-            if !route.cells.is_empty() {
+            if !route.buffers.is_empty() {
                 self.turns.insert(route.turn(id));
             }
         }
         1.0
     }
+}
+
+/// Why a cell was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unqueued {
+    /// The circuit is gone from the link.
+    NoRoute,
+    /// As many cells wait as any honest window allows.
+    Full,
 }
 
 /// The circuits that hold most memory, the greatest first.
@@ -248,18 +325,24 @@ mod tests {
         routes
     }
 
+    fn cell(routes: &mut Routes, id: u32) -> Result<usize, Unqueued> {
+        let body = &[1; cell::BODY_BYTES];
+        routes.push(id, Command::Relay, body, LIMIT, &mut Buffers::default())
+    }
+
     fn push(routes: &mut Routes, id: u32, cells: usize) {
         for _ in 0..cells {
-            assert_eq!(routes.push(id, Command::Relay, &[1; cell::BODY_BYTES], LIMIT), Some(true));
+            cell(routes, id).unwrap();
         }
     }
 
     /// The circuits of the cells of one buffer, in order.
     fn filled(routes: &mut Routes, now: Duration) -> Vec<u32> {
-        let mut buffer = Vec::new();
-        routes.fill(now, &mut buffer);
+        let held = routes.held_bytes();
+        let (buffer, freed) = routes.fill(now, &mut Buffers::default()).unwrap();
+        assert_eq!(routes.held_bytes(), held - freed);
         let (cells, rest) = buffer.as_chunks::<CELL_BYTES>();
-        assert!(rest.is_empty());
+        assert!(rest.is_empty() && cells.len() <= 32);
         cells.iter().map(|cell| u32::from_be_bytes(*cell.first_chunk().unwrap())).collect()
     }
 
@@ -270,6 +353,7 @@ mod tests {
         assert_eq!(filled(&mut routes, Duration::ZERO), [1; 32]);
         push(&mut routes, 9, 2);
         assert_eq!(filled(&mut routes, Duration::ZERO), [9, 9, 1, 1, 1, 1, 1, 1, 1, 1]);
+        assert!(routes.fill(Duration::ZERO, &mut Buffers::default()).is_none());
         // Half an hour later the past is forgotten, and what is sent now counts.
         let later = Duration::from_mins(30);
         push(&mut routes, 9, 3);
@@ -297,24 +381,39 @@ mod tests {
             assert_eq!(filled(&mut routes, Duration::from_hours(hour)).len(), 4);
         }
         assert!(routes.routes.values().all(|route| route.activity.is_finite()));
-        assert_eq!((routes.queued(), routes.is_idle()), (0, true));
+        assert_eq!((routes.held_bytes(), routes.is_idle()), (0, true));
     }
 
     #[test]
     fn queues_and_refusals_are_bounded() {
         let mut routes = routes(&[1]);
         push(&mut routes, 1, LIMIT);
-        assert_eq!(routes.push(1, Command::Relay, &[1; cell::BODY_BYTES], LIMIT), Some(false));
-        assert_eq!(routes.push(2, Command::Relay, &[1; cell::BODY_BYTES], LIMIT), None);
+        assert_eq!(cell(&mut routes, 1), Err(Unqueued::Full));
+        assert_eq!(cell(&mut routes, 2), Err(Unqueued::NoRoute));
         (0..2 * REFUSAL_CELLS).for_each(|_| routes.refuse(7));
-        assert_eq!((routes.queued(), routes.refusals.len()), (LIMIT, REFUSAL_CELLS));
+        assert_eq!((routes.held_bytes(), routes.refusals.len()), (32 * BUFFER_BYTES, REFUSAL_CELLS));
         assert_eq!(filled(&mut routes, Duration::ZERO), [7; 32], "answers go first");
-        assert!(routes.end_route(1, Some(DestroyReason::Queue)));
-        assert_eq!((routes.queued(), routes.end(1), routes.contains(1)), (1, None, true));
-        assert!(!routes.end_route(1, None));
+        let spare = &mut Buffers::default();
+        let ended = routes.end_route(1, Some(DestroyReason::Queue), spare);
+        assert_eq!(ended, Some((BUFFER_BYTES, 32 * BUFFER_BYTES)));
+        assert_eq!((routes.end(1), routes.contains(1)), (None, true));
+        assert_eq!(routes.end_route(1, None, spare), None);
         while !routes.is_idle() {
             filled(&mut routes, Duration::ZERO);
         }
+        assert!(!routes.contains(1));
+    }
+
+    #[test]
+    fn a_finished_circuit_leaves_after_its_cells() {
+        let mut routes = routes(&[1]);
+        push(&mut routes, 1, 40);
+        routes.end_route(1, Some(DestroyReason::Finished), &mut Buffers::default());
+        assert_eq!(cell(&mut routes, 1), Err(Unqueued::NoRoute));
+        assert_eq!(filled(&mut routes, Duration::ZERO).len(), 32);
+        let (last, _) = routes.fill(Duration::ZERO, &mut Buffers::default()).unwrap();
+        let commands: Vec<u8> = last.as_chunks::<CELL_BYTES>().0.iter().map(|cell| cell[4]).collect();
+        assert_eq!(commands, [1, 1, 1, 1, 1, 1, 1, 1, Command::Destroy as u8]);
         assert!(!routes.contains(1));
     }
 }
