@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod adaptation;
 mod cell;
 pub mod cgo;
 mod circuit;
@@ -9,6 +10,7 @@ mod congestion;
 mod descriptor;
 pub mod domains;
 mod epoch;
+mod guard;
 mod handshake;
 #[cfg(feature = "tokio")]
 pub mod link;
@@ -16,9 +18,13 @@ mod machine;
 mod message;
 mod mux;
 mod path;
+mod pinned;
+mod pool;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod vanguard;
 
+pub use crate::adaptation::{Adaptation, Advice, BoundsError, HopBounds, Measured, Needs};
 pub use crate::cell::DestroyReason;
 pub use crate::circuit::{
     BuildError, Closed, LocalCircuitId, MAX_PAYMENT_BYTES, OpenError, PayError, Payment, StreamId,
@@ -26,7 +32,10 @@ pub use crate::circuit::{
 pub use crate::config::{Config, ConfigError, Limits};
 pub use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};
 pub use crate::epoch::EpochKeys;
+pub use crate::guard::{GuardError, GuardSet};
 pub use crate::machine::{Input, LinkId, Machine, Now, Output, StreamRead};
 pub use crate::path::{
-    AnonymitySet, HopClass, MIN_OPERATORS, PathError, PathRules, PathSelector, Selection, anonymity_set,
+    AnonymitySet, HopClass, MIN_OPERATORS, PathError, PathRequest, PathRules, PathSelector, Selection,
+    anonymity_set,
 };
+pub use crate::vanguard::Vanguards;

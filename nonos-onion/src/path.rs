@@ -1,10 +1,11 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use nonos_identity::{NodeId, Timestamp};
 use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use rand_chacha::rand_core::SeedableRng as _;
 
-use crate::descriptor::{FamilyTag, RelayDescriptor};
+use crate::descriptor::RelayDescriptor;
+use crate::pool::{Place, Pool};
 
 /// How many relays stand between the client and the destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +69,28 @@ impl Default for PathRules {
     }
 }
 
+impl PathRules {
+    /// Whether two relays must not share a path.
+    pub(crate) fn conflict(&self, one: &Place, other: &Place) -> bool {
+        one.relay == other.relay
+            || (self.distinct_families && one.family == other.family)
+            || (self.distinct_subnets && one.subnet == other.subnet)
+    }
+}
+
+/// What a circuit asks of its path.
+#[derive(Clone, Copy, Debug)]
+pub struct PathRequest<'a> {
+    /// The relays this client knows; itself and the destination may be among them.
+    pub candidates: &'a [RelayDescriptor],
+    /// The end of the circuit.
+    pub destination: &'a RelayDescriptor,
+    /// Relays that must not carry it: suspects, or those of the other legs of a multipath.
+    pub exclude: &'a [NodeId],
+    /// How many relays.
+    pub hops: HopClass,
+}
+
 /// A path and how well it hides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
@@ -105,6 +128,9 @@ pub enum PathError {
         /// Relays of the hop class.
         needed: usize,
     },
+    /// The first hops given are more than the class has, not live, excluded, or not diverse.
+    #[error("the first hops given cannot begin this path")]
+    Start,
 }
 
 /// Chooses the relays of a circuit.
@@ -118,6 +144,10 @@ impl PathSelector {
     #[must_use]
     pub const fn new(rules: PathRules) -> Self {
         Self { rules }
+    }
+
+    pub(crate) const fn rules(&self) -> PathRules {
+        self.rules
     }
 
     /// Chooses distinct live relays at random, by bandwidth weight capped per operator.
@@ -135,49 +165,44 @@ impl PathSelector {
         now: Timestamp,
         seed: [u8; 32],
     ) -> Result<Selection, PathError> {
-        let needed = hops.relays();
-        let live: BTreeMap<NodeId, &RelayDescriptor> = candidates
-            .iter()
-            .filter(|relay| relay.is_live(now) && !exclude.contains(&relay.relay))
-            .map(|relay| (relay.relay, relay))
-            .collect();
-        if live.len() < needed {
-            return Err(PathError::Relays { live: live.len(), needed });
-        }
-        let mut families: BTreeMap<FamilyTag, u64> = BTreeMap::new();
-        for relay in live.values() {
-            *families.entry(relay.family).or_default() += relay.bandwidth.weight();
-        }
-        let operators = families.len();
-        if self.rules.distinct_families && operators < needed {
-            return Err(PathError::Operators { operators, needed });
-        }
-        let subnets = live.values().map(|relay| relay.subnet).collect::<BTreeSet<_>>().len();
-        if self.rules.distinct_subnets && subnets < needed {
-            return Err(PathError::Subnets { subnets, needed });
-        }
+        self.select_after(&[], candidates, exclude, hops, now, seed)
+    }
 
-        let cap = self.operator_cap(&families);
-        let weigh = |relay: &RelayDescriptor| {
-            let family = families.get(&relay.family).copied().unwrap_or(1);
-            // In 1/2^20ths, so that a capped share never rounds to nothing.
-            let weight = u128::from(relay.bandwidth.weight()) * u128::from(family.min(cap));
-            u64::try_from((weight << 20) / u128::from(family)).unwrap_or(u64::MAX).max(1)
-        };
+    /// Like [`Self::select`], with the first hops given, which are among the candidates: the rest is
+    /// diverse against them.
+    ///
+    /// # Errors
+    /// [`PathError`] names what lacks; [`PathError::Start`] if the given hops break a rule.
+    pub fn select_after(
+        &self,
+        start: &[RelayDescriptor],
+        candidates: &[RelayDescriptor],
+        exclude: &[NodeId],
+        hops: HopClass,
+        now: Timestamp,
+        seed: [u8; 32],
+    ) -> Result<Selection, PathError> {
+        let needed = hops.relays();
+        let mut pool = Pool::new(self.rules, candidates.iter(), exclude, now);
+        pool.check(needed)?;
+        let subnets = pool.subnets();
+        let mut first = Vec::with_capacity(needed);
+        for relay in start.iter().map(Place::from) {
+            // What is not live, excluded, or in conflict with a hop before it is not in the pool.
+            first.push(pool.find(&relay).ok_or(PathError::Start)?.clone());
+            pool.leave_out(&relay);
+        }
+        if first.len() > needed {
+            return Err(PathError::Start);
+        }
         let mut rng = ChaCha20Rng::from_seed(seed);
         for _ in 0..Self::MAX_TRIES {
-            let mut pool: Vec<(&RelayDescriptor, u64)> =
-                live.values().map(|&relay| (relay, weigh(relay))).collect();
-            let mut relays: Vec<RelayDescriptor> = Vec::with_capacity(needed);
+            let mut pool = pool.clone();
+            let mut relays = first.clone();
             while relays.len() < needed {
-                let Some(chosen) = draw(&pool, &mut rng) else { break };
-                let chosen = chosen.clone();
-                pool.retain(|(relay, _)| {
-                    relay.relay != chosen.relay
-                        && !(self.rules.distinct_families && relay.family == chosen.family)
-                        && !(self.rules.distinct_subnets && relay.subnet == chosen.subnet)
-                });
-                relays.push(chosen);
+                let Some(chosen) = pool.draw(&mut rng) else { break };
+                pool.leave_out(&chosen.into());
+                relays.push(chosen.clone());
             }
             if relays.len() == needed {
                 return Ok(Selection { relays, anonymity: anonymity_set(candidates, now) });
@@ -189,22 +214,6 @@ impl PathSelector {
     /// Random tries before a mesh counts as too uniform. A greedy draw may block itself where a
     /// relay shares its operator with one and its subnet with another.
     const MAX_TRIES: usize = 64;
-
-    /// The largest `L` such that no operator has more than its share once each weighs at most `L`.
-    fn operator_cap(&self, families: &BTreeMap<FamilyTag, u64>) -> u64 {
-        let count = families.len().max(1) as u128;
-        let share = u128::from(self.rules.max_operator_share_permille).max(1000_u128.div_ceil(count));
-        let holds = |cap: u64| {
-            let total: u128 = families.values().map(|&weight| u128::from(weight.min(cap))).sum();
-            u128::from(cap) * 1000 <= total * share
-        };
-        let (mut low, mut high) = (1, families.values().copied().max().unwrap_or(1));
-        while low < high {
-            let middle = low + (high - low).div_ceil(2);
-            if holds(middle) { low = middle } else { high = middle - 1 }
-        }
-        low
-    }
 }
 
 /// Counts the independent operators among the live candidates.
@@ -221,22 +230,4 @@ pub fn anonymity_set(candidates: &[RelayDescriptor], now: Timestamp) -> Anonymit
     } else {
         AnonymitySet::Insufficient { operators }
     }
-}
-
-/// Draws one relay with a probability proportional to its weight.
-fn draw<'a>(pool: &[(&'a RelayDescriptor, u64)], rng: &mut ChaCha20Rng) -> Option<&'a RelayDescriptor> {
-    let total: u128 = pool.iter().map(|&(_, weight)| u128::from(weight)).sum();
-    if total == 0 {
-        return None;
-    }
-    let wide = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
-    // 128 random bits against a total below 2^80: the bias is below 2^-48.
-    let mut at = wide % total;
-    for &(relay, weight) in pool {
-        match at.checked_sub(u128::from(weight)) {
-            Some(rest) => at = rest,
-            None => return Some(relay),
-        }
-    }
-    None
 }

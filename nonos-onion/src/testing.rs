@@ -12,13 +12,17 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 pub use crate::testing::fuzz::{
-    fuzz_cell, fuzz_descriptor, fuzz_handshake, fuzz_machine, fuzz_message, valid_cell, valid_message,
+    fuzz_cell, fuzz_descriptor, fuzz_guards, fuzz_handshake, fuzz_machine, fuzz_message, fuzz_vanguards,
+    valid_cell, valid_message,
 };
 pub use crate::testing::network::{MemoryLinks, Network, Node, Observer, Seen, View};
 pub use crate::testing::simulation::{LinkShape, Simulation};
 
 use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};
+use crate::guard::GuardSet;
 use crate::link::{ByteLink, Links};
+use crate::path::{HopClass, PathRequest, PathSelector};
+use crate::vanguard::Vanguards;
 
 /// Any descriptor.
 pub fn arb_descriptor() -> impl Strategy<Value = RelayDescriptor> {
@@ -34,6 +38,54 @@ pub fn arb_descriptor() -> impl Strategy<Value = RelayDescriptor> {
             expiry: Timestamp::from_secs(expiry),
         },
     )
+}
+
+/// Relays that are live at `now`, each with its own operator and subnet, of bandwidth class 0.
+#[must_use]
+pub fn relays(count: u16, now: Timestamp) -> Vec<RelayDescriptor> {
+    let tag = |number: u16| {
+        let mut bytes = [0; 32];
+        bytes.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
+        bytes
+    };
+    let short = |number| tag(number).first_chunk::<16>().copied().unwrap_or_default();
+    let relay = |number: u16| RelayDescriptor {
+        relay: NodeId::from_bytes(tag(number)),
+        onion_key: tag(number),
+        epoch: Epoch::at(now),
+        family: FamilyTag::from_bytes(short(number)),
+        subnet: SubnetTag::from_bytes(short(number)),
+        bandwidth: BandwidthClass::new(0),
+        expiry: Epoch::at(now).end(),
+    };
+    (0..count).map(relay).collect()
+}
+
+/// The guards and vanguards of a client that built some circuits over up to a year, in a mesh that
+/// grew and shrank, over guards that answered or did not.
+pub fn arb_pinned() -> impl Strategy<Value = (GuardSet, Vanguards)> {
+    let step = (0..40_u64, 0..40_u16, proptest::option::of(0..3_usize), any::<[u8; 32]>());
+    proptest::collection::vec(step, 0..10).prop_map(|steps| {
+        let (mut guards, mut vanguards) =
+            (GuardSet::new(NodeId::from_bytes([0xff; 32])), Vanguards::default());
+        let mut now = Timestamp::from_secs(1_700_000_000);
+        for (days, count, blamed, seed) in steps {
+            now = now.saturating_add(Duration::from_secs(days * 24 * 3600));
+            let candidates = relays(count, now);
+            let Some(destination) = candidates.last() else { continue };
+            let request =
+                PathRequest { candidates: &candidates, destination, exclude: &[], hops: HopClass::Three };
+            let path = vanguards.path(&mut guards, &PathSelector::default(), &request, now, seed);
+            let Some(guard) = path.ok().and_then(|path| path.relays.first().map(|hop| hop.relay)) else {
+                continue;
+            };
+            match blamed {
+                None => guards.answered(&guard, now),
+                hop => guards.failed(&guard, hop, now, seed),
+            }
+        }
+        (guards, vanguards)
+    })
 }
 
 /// Checks an implementation of [`Links`]: bytes arrive whole, in order and in both directions,

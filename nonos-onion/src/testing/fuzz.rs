@@ -1,15 +1,18 @@
 use core::time::Duration;
 
-use nonos_identity::{Epoch, NetworkId, NodeId, wire};
+use nonos_identity::wire::{self, Wire};
+use nonos_identity::{Epoch, NetworkId, NodeId};
 use zeroize::Zeroizing;
 
 use crate::cell::{self, BODY_BYTES, Body, CELL_BYTES, Cell, Command, Fragment};
 use crate::config::Config;
 use crate::descriptor::RelayDescriptor;
 use crate::epoch::EpochKeys;
+use crate::guard::GuardSet;
 use crate::handshake::{Context, Initiator, Responder, SUITE_HYBRID};
 use crate::machine::{Input, LinkId, Machine, Output};
 use crate::message::{Kind, Message};
+use crate::vanguard::Vanguards;
 
 /// Pads or cuts bytes to a length.
 fn sized<const N: usize>(bytes: &[u8]) -> [u8; N] {
@@ -76,8 +79,28 @@ pub fn fuzz_message(bytes: &[u8]) {
 /// # Panics
 /// If the decoder is not canonical.
 pub fn fuzz_descriptor(bytes: &[u8]) {
-    if let Ok(descriptor) = wire::from_bytes::<RelayDescriptor>(bytes) {
-        assert_eq!(wire::to_bytes(&descriptor), bytes);
+    fuzz_record::<RelayDescriptor>(bytes);
+}
+
+/// Reads a set of guards; what is accepted is written again and must be the same bytes.
+///
+/// # Panics
+/// If the decoder is not canonical.
+pub fn fuzz_guards(bytes: &[u8]) {
+    fuzz_record::<GuardSet>(bytes);
+}
+
+/// Reads vanguards; what is accepted is written again and must be the same bytes.
+///
+/// # Panics
+/// If the decoder is not canonical.
+pub fn fuzz_vanguards(bytes: &[u8]) {
+    fuzz_record::<Vanguards>(bytes);
+}
+
+fn fuzz_record<T: Wire>(bytes: &[u8]) {
+    if let Ok(record) = wire::from_bytes::<T>(bytes) {
+        assert_eq!(wire::to_bytes(&record), bytes);
     }
 }
 

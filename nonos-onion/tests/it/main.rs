@@ -1,10 +1,14 @@
 //! Integration tests of `nonos-onion`.
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that panics fails")]
 
+mod adaptation;
 mod circuits;
 mod congestion;
 mod faults;
+mod guards;
 mod paths;
 mod privacy;
 mod properties;
+mod suppression;
+mod vanguards;
 mod vectors;

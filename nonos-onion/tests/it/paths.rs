@@ -118,3 +118,35 @@ fn a_small_mesh_is_never_called_anonymous() {
         PathSelector::default().select(&of(10), &[], HopClass::Two, EPOCH.start(), [0; 32]).unwrap();
     assert_eq!(selection.anonymity, AnonymitySet::Insufficient { operators: 10 });
 }
+
+#[test]
+fn given_first_hops_are_kept_and_the_rest_is_diverse_against_them() {
+    // Two relays per family, two families per subnet.
+    let candidates: Vec<_> = (0..24).map(|n| relay(n, n / 2, n / 4, n % 5)).collect();
+    let after = |start: &[RelayDescriptor], exclude: &[NodeId], hops, seed| {
+        let selector = PathSelector::default();
+        selector.select_after(start, &candidates, exclude, hops, EPOCH.start(), [seed; 32])
+    };
+    let start = [candidates[0].clone(), candidates[9].clone()];
+    for seed in 0..200 {
+        let relays = after(&start, &[], HopClass::Four, seed).unwrap().relays;
+        assert_eq!(relays[..2], start);
+        assert_eq!(relays.iter().map(|relay| relay.subnet).collect::<BTreeSet<_>>().len(), 4);
+        assert_eq!(
+            after(&[], &[], HopClass::Three, seed).unwrap().relays,
+            select(&candidates, seed).unwrap()
+        );
+    }
+    assert_eq!(after(&start, &[], HopClass::Two, 0).unwrap().relays, start);
+    let old = [RelayDescriptor { expiry: EPOCH.start(), ..start[0].clone() }];
+    assert_eq!(after(&old, &[], HopClass::Two, 0).unwrap().relays[0], start[0], "the live descriptor");
+    let unfit = [
+        after(&[candidates[0].clone(), candidates[3].clone()], &[], HopClass::Three, 0),
+        after(&[candidates[0].clone(), candidates[0].clone()], &[], HopClass::Three, 0),
+        after(&start, &[candidates[9].relay], HopClass::Three, 0),
+        after(&[0, 4, 8].map(|at: usize| candidates[at].clone()), &[], HopClass::Two, 0),
+        after(&[relay(99, 99, 99, 0)], &[], HopClass::Three, 0),
+        after(&[relay(0, 0, 9, 0)], &[], HopClass::Three, 0),
+    ];
+    assert!(unfit.iter().all(|outcome| *outcome == Err(PathError::Start)), "{unfit:?}");
+}

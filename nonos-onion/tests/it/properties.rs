@@ -1,9 +1,9 @@
 use nonos_identity::wire;
-use nonos_onion::RelayDescriptor;
 use nonos_onion::testing::{
-    arb_descriptor, fuzz_cell, fuzz_descriptor, fuzz_handshake, fuzz_machine, fuzz_message, valid_cell,
-    valid_message,
+    arb_descriptor, arb_pinned, fuzz_cell, fuzz_descriptor, fuzz_guards, fuzz_handshake, fuzz_machine,
+    fuzz_message, fuzz_vanguards, valid_cell, valid_message,
 };
+use nonos_onion::{GuardSet, RelayDescriptor, Vanguards};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -31,6 +31,17 @@ proptest! {
     }
 
     #[test]
+    fn pinned_relays_round_trip((mut guards, vanguards) in arb_pinned(), changes in changes()) {
+        guards.retry_all();
+        let bytes = wire::to_bytes(&guards);
+        prop_assert_eq!(wire::from_bytes::<GuardSet>(&bytes), Ok(guards));
+        fuzz_guards(&mutate(bytes, &changes));
+        let bytes = wire::to_bytes(&vanguards);
+        prop_assert_eq!(wire::from_bytes::<Vanguards>(&bytes), Ok(vanguards));
+        fuzz_vanguards(&mutate(bytes, &changes));
+    }
+
+    #[test]
     fn cells_are_canonical(content in vec(any::<u8>(), 0..1100), changes in changes()) {
         fuzz_cell(&valid_cell(&content));
         fuzz_cell(&mutate(valid_cell(&content), &changes));
@@ -45,8 +56,10 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_are_no_descriptor(bytes in vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_are_no_record(bytes in vec(any::<u8>(), 0..400)) {
         fuzz_descriptor(&bytes);
+        fuzz_guards(&bytes);
+        fuzz_vanguards(&bytes);
     }
 
     #[test]
