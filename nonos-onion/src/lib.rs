@@ -15,6 +15,7 @@ mod machine;
 mod message;
 mod mux;
 mod path;
+mod records;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

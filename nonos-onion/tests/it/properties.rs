@@ -1,8 +1,8 @@
 use nonos_identity::wire;
 use nonos_onion::RelayDescriptor;
 use nonos_onion::testing::{
-    arb_descriptor, fuzz_cell, fuzz_descriptor, fuzz_handshake, fuzz_machine, fuzz_message, valid_cell,
-    valid_message,
+    arb_descriptor, fuzz_cell, fuzz_descriptor, fuzz_handshake, fuzz_machine, fuzz_message, fuzz_records,
+    valid_cell, valid_create, valid_message, valid_routing,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -70,9 +70,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn no_bytes_complete_a_handshake(bytes in vec(any::<u8>(), 1000..1300)) {
+    fn no_bytes_complete_a_handshake(bytes in vec(any::<u8>(), 1000..1400)) {
         fuzz_handshake(&bytes);
-        fuzz_handshake(bytes.get(..1136).unwrap_or(&bytes));
-        fuzz_handshake(bytes.get(..1232).unwrap_or(&bytes));
+    }
+
+    #[test]
+    fn records_are_canonical_and_bear_any_bytes(
+        content in vec(any::<u8>(), 0..9000),
+        changes in changes(),
+    ) {
+        fuzz_records(&content);
+        fuzz_records(&mutate(valid_create(&content), &changes));
+        fuzz_records(&mutate(valid_routing(&content), &changes));
     }
 }
