@@ -32,7 +32,8 @@ pub struct Limits {
     pub links: usize,
     /// Circuits of others at a time, per link. Against one peer filling the table.
     pub circuits_per_link: usize,
-    /// All circuits at a time, own and of others. Against exhaustion of memory.
+    /// All circuits at a time, own and of others. Against exhaustion of memory: one that is being
+    /// built holds one message of 8 KiB.
     pub circuits: usize,
     /// Relays and destination in one own circuit; at most [`Limits::MAX_HOPS`].
     pub hops: usize,

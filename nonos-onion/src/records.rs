@@ -31,10 +31,11 @@ use zeroize::Zeroizing;
 use crate::handshake::{
     Context, HandshakeError, Initiator, LayerSeed, REPLY_BYTES, REQUEST_BYTES, Responder, SUITE_HYBRID,
 };
+use crate::message::DATA_BYTES;
 
 /// Records of a message, which bounds the hops of a circuit: five relays and the destination.
 pub(crate) const RECORDS: usize = 6;
-/// Length of a record, in bytes: so that EXTEND, the longest of the messages, fills eight cells.
+/// Length of a record, in bytes. EXTEND, the longest of the messages, fits eight cells.
 pub(crate) const RECORD_BYTES: usize = REQUEST_BYTES;
 /// Length of what a request tells its hop, in bytes.
 pub(crate) const ROUTING_BYTES: usize = 80;
@@ -44,6 +45,7 @@ pub(crate) const CREATE_BYTES: usize = 10 + CREATED_BYTES;
 pub(crate) const CREATED_BYTES: usize = RECORDS * RECORD_BYTES;
 
 const _: () = assert!(RECORD_BYTES == 1312 && REPLY_BYTES <= RECORD_BYTES);
+const _: () = assert!(32 + CREATE_BYTES <= 8 * DATA_BYTES);
 
 type Record = [u8; RECORD_BYTES];
 
@@ -136,7 +138,12 @@ impl Records {
     }
 
     #[expect(clippy::indexing_slicing, reason = "a slot is below the number of records")]
-    fn at(&mut self, slot: Slot) -> &mut Record {
+    fn at(&self, slot: Slot) -> &Record {
+        &self.0[usize::from(slot.0)]
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a slot is below the number of records")]
+    fn at_mut(&mut self, slot: Slot) -> &mut Record {
         &mut self.0[usize::from(slot.0)]
     }
 
@@ -219,18 +226,18 @@ impl Create {
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let head = [&[self.suite][..], &self.epoch.number().to_be_bytes(), &[self.slot.0]].concat();
-        [&head, self.records.as_bytes()].concat()
+        let epoch = self.epoch.number().to_be_bytes();
+        [&[self.suite][..], &epoch, &[self.slot.0], self.records.as_bytes()].concat()
     }
 
     /// The request of whoever gets the message.
-    pub(crate) fn request(&mut self) -> &Record {
+    pub(crate) fn request(&self) -> &Record {
         self.records.at(self.slot)
     }
 
     /// Opens the request as `relay`, which has the secret epoch key.
     pub(crate) fn open(
-        &mut self,
+        &self,
         relay: NodeId,
         network: &NetworkId,
         secret: &[u8; 32],
@@ -242,7 +249,7 @@ impl Create {
 
     /// Puts the reply in the place of the request and adds the hop's keystream to all records.
     pub(crate) fn answer(&mut self, reply: &[u8; REPLY_BYTES], key: &RecordKey) {
-        let record = self.records.at(self.slot);
+        let record = self.records.at_mut(self.slot);
         record.fill(0);
         record.iter_mut().zip(reply).for_each(|(to, from)| *to = *from);
         self.records.apply(key, Direction::Outward);
@@ -295,7 +302,7 @@ impl Pending {
             for before in &hops {
                 before.key.apply(Direction::Outward, slot, &mut request);
             }
-            *records.at(slot) = request;
+            *records.at_mut(slot) = request;
             hops.push(PendingHop { slot, key, initiator });
         }
         let [slot, ..] = slots;

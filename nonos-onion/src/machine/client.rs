@@ -168,6 +168,7 @@ impl Machine {
         self.timers.insert((at, Timer::Hop(circuit)));
     }
 
+    /// Goes for the first hop.
     fn client_start(&mut self, circuit: LocalCircuitId, first: NodeId) {
         self.arm_hop_timer(circuit);
         if let Some(link) = self.link_to(first, circuit) {

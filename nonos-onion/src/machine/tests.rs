@@ -14,6 +14,9 @@ use crate::records::{CREATE_BYTES, RECORD_BYTES};
 
 const NOW: Duration = Duration::from_secs(600_000);
 
+/// What happens to a cell on its way: from, to, cell.
+type Change = Box<dyn FnMut(u64, u64, &mut [u8])>;
+
 /// Machines joined by links; `LinkId(a * 16 + b)` leads from node `a` to node `b`.
 struct Mesh {
     machines: Vec<Machine>,
@@ -22,8 +25,7 @@ struct Mesh {
     trace: Vec<(u64, u64, Vec<u8>)>,
     /// Buffers from this node to that one are neither delivered nor given back.
     stuck: Option<(u64, u64)>,
-    /// Changes cells on their way: from, to, cell.
-    change: Box<dyn FnMut(u64, u64, &mut [u8])>,
+    change: Change,
 }
 
 fn node(number: u64) -> NodeId {
@@ -218,9 +220,8 @@ fn answer_to(mesh: &mut Mesh, mut cells: Vec<u8>) -> (u8, u8) {
     }
     mesh.machines[1].handle(NOW, Input::Cells { link: LinkId(16), bytes: cells });
     loop {
-        match mesh.machines[1].poll().expect("an answer") {
-            Output::Cells { bytes, .. } => return (bytes[4], bytes[6]),
-            _ => {}
+        if let Output::Cells { bytes, .. } = mesh.machines[1].poll().expect("an answer") {
+            return (bytes[4], bytes[6]);
         }
     }
 }

@@ -93,6 +93,45 @@ fn one_message_keys_a_path_of_every_length() {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// RFC 8439 A.1, test vectors 1 and 2: the keystream of a zero key and nonce, blocks 0 and 1.
+#[test]
+fn the_keystream_is_chacha20() {
+    let mut record = [0; RECORD_BYTES];
+    RecordKey(Zeroizing::new([0; 32])).apply(Direction::Outward, Slot(0), &mut record);
+    assert_eq!(
+        hex(&record[..128]),
+        "76b8e0ada0f13d90405d6ae55386bd28bdd219b8a08ded1aa836efcc8b770dc7\
+         da41597c5157488d7724e03fb8d84a376a43b8f41518a11cc387b669b2ee6586\
+         9f07e7be5551387a98ba977c732d080dcb0f29a048e3656912c6533e32ee7aed\
+         29b721769ce64e43d57133b074d839d531ed1f28510afb45ace10a1f4b794d6f"
+    );
+}
+
+const VECTORS: &str = include_str!("../../tests/vectors/records.txt");
+
+/// To make the file anew after a change of the format that is meant: print `lines` here.
+#[test]
+fn a_build_has_its_pinned_bytes() {
+    let walk = walk(3, 9, None).unwrap();
+    let digest = |bytes: &[u8]| hex(&<sha3::Sha3_256 as sha3::Digest>::digest(bytes));
+    let mut lines = Vec::new();
+    for (hop, create) in walk.there.iter().enumerate() {
+        lines.push(format!("create {hop} {}", digest(&create.to_bytes())));
+    }
+    for (hop, records) in (0..3).rev().zip(&walk.back) {
+        lines.push(format!("created {hop} {}", digest(records.as_bytes())));
+    }
+    for (hop, seed) in walk.relays.iter().enumerate() {
+        lines.push(format!("keys {hop} {}", digest(&**seed)));
+    }
+    let pinned: Vec<&str> = VECTORS.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(lines, pinned);
+}
+
 #[test]
 fn every_message_has_one_size_and_no_record_is_seen_twice() {
     for hops in 1..=HOPS {
@@ -118,7 +157,7 @@ fn chi_square(counts: &[u32]) -> f64 {
 #[test]
 fn slots_are_uniform_and_tell_nothing_of_each_other() {
     let mut single = vec![vec![0; RECORDS]; usize::from(HOPS)];
-    let mut pairs = vec![0; RECORDS * RECORDS];
+    let mut pairs = [0; RECORDS * RECORDS];
     for round in 0..3000_u64 {
         let mut rng = ChaCha20Rng::seed_from_u64(round);
         let slots = Slot::shuffled(&mut rng).map(|slot| usize::from(slot.0));
@@ -233,7 +272,7 @@ fn a_request_opens_only_where_it_belongs() {
     let moved: fn(&mut Create) = |create| {
         let request = *create.request();
         create.slot = Slot((create.slot.0 + 1) % 6);
-        *create.records.at(create.slot) = request;
+        *create.records.at_mut(create.slot) = request;
     };
     assert_eq!(open(moved, relay(0), &network()), failed, "slot");
 }

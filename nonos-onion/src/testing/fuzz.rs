@@ -110,7 +110,7 @@ pub fn fuzz_records(bytes: &[u8]) {
     let (network, epoch) = (NetworkId::from_name("fuzz"), Epoch::from_number(1));
     let message: [u8; CREATE_BYTES] = sized(bytes);
     for message in [bytes, &message] {
-        let Ok(mut create) = Create::read(message) else { continue };
+        let Ok(create) = Create::read(message) else { continue };
         assert_eq!(create.to_bytes(), message);
         let refused = create.open(NodeId::from_bytes([1; 32]), &network, &[2; 32], &[3; 32]);
         assert_eq!(refused.err(), Some(HandshakeError));

@@ -18,12 +18,7 @@ fn creates(mesh: &Mesh, node: u64) -> usize {
 }
 
 /// Flips a bit of the `nth` cell of a command on a link.
-fn flip(
-    link: (u64, u64),
-    command: Command,
-    nth: usize,
-    offset: usize,
-) -> Box<dyn FnMut(u64, u64, &mut [u8])> {
+fn flip(link: (u64, u64), command: Command, nth: usize, offset: usize) -> Change {
     let mut seen = 0;
     Box::new(move |from, to, cell| {
         if (from, to) == link && cell[4] == command as u8 {
@@ -36,7 +31,7 @@ fn flip(
 }
 
 /// Flips a bit in each message of a command on a link.
-fn spoil(link: (u64, u64), command: Command) -> Box<dyn FnMut(u64, u64, &mut [u8])> {
+fn spoil(link: (u64, u64), command: Command) -> Change {
     let mut seen = 0;
     Box::new(move |from, to, cell| {
         if (from, to) == link && cell[4] == command as u8 {
@@ -76,13 +71,9 @@ fn a_circuit_of_any_length_is_built_in_one_round_trip() {
         assert_eq!((rounds, &mesh.events[0][..]), (2 * hops + 1, &[Output::Built { circuit }][..]));
         for node in 1..=u64::from(hops) {
             assert_eq!(creates(&mesh, node), 1, "node {node}");
-            let total: usize = mesh
-                .trace
-                .iter()
-                .filter(|cells| (cells.0, cells.1) == (node - 1, node))
-                .map(|cells| cells.2.len())
-                .sum();
-            assert_eq!(total, MESSAGE_CELLS * CELL_BYTES, "nothing but one message of one size");
+            let there = mesh.trace.iter().filter(|(from, to, _)| (*from, *to) == (node - 1, node));
+            let bytes: usize = there.map(|(_, _, cells)| cells.len()).sum();
+            assert_eq!(bytes, MESSAGE_CELLS * CELL_BYTES, "nothing but one message of one size");
             let back = cells_of(&mesh, node, node - 1, Command::Created);
             assert_eq!(back.len(), MESSAGE_CELLS);
         }
@@ -246,23 +237,17 @@ fn a_message_is_opened_once_wherever_it_comes_from() {
 
 #[test]
 fn nothing_but_records_passes_a_relay_before_they_are_back() {
-    let mut mesh = Mesh::new(4, default);
-    mesh.stuck = Some((2, 3));
-    let path = mesh.path();
-    mesh.machines[0].build(NOW, &path).unwrap();
-    mesh.run();
     // From both neighbours of node 1, which waits for the answer.
-    for (from, link) in [(0, LinkId(16)), (2, LinkId(18))] {
-        let mut copy = Mesh::new(4, default);
-        copy.stuck = Some((2, 3));
-        copy.machines[0].build(NOW, &path).unwrap();
-        copy.run();
-        let to_next = cells_of(&copy, 1, 2, Command::Create)[0].clone();
-        let from_prev = cells_of(&copy, 0, 1, Command::Create)[0].clone();
-        let mut cell = if from == 0 { from_prev } else { to_next };
+    for (circuit_of, link) in [((0, 1), LinkId(16)), ((1, 2), LinkId(18))] {
+        let mut mesh = Mesh::new(4, default);
+        mesh.stuck = Some((2, 3));
+        let path = mesh.path();
+        mesh.machines[0].build(NOW, &path).unwrap();
+        mesh.run();
+        let mut cell = cells_of(&mesh, circuit_of.0, circuit_of.1, Command::Create)[0].clone();
         cell[4] = Command::Relay as u8;
-        copy.machines[1].handle(NOW, Input::Cells { link, bytes: cell });
-        assert!(copy.machines[1].circuits.is_empty(), "from node {from}");
+        mesh.machines[1].handle(NOW, Input::Cells { link, bytes: cell });
+        assert!(mesh.machines[1].circuits.is_empty(), "{link:?}");
     }
 }
 
