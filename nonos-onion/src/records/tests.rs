@@ -186,34 +186,32 @@ fn a_build_takes_its_slots_from_the_permutation() {
     assert!(chi_square(&first) < 20.52, "{first:?}");
 }
 
-/// Each bit of a record that its hop does not open is set in about half of the builds, whether it
-/// is a request, a reply or filler: no X25519 key with its clear high bit, no zeros.
+/// On every link and in every record but the one that is to be opened next, bits are set in about
+/// half of the builds: no clear high bit of an X25519 key, no zeros, be it a request, a reply or filler.
 #[test]
 fn records_of_others_look_random() {
     const BUILDS: u8 = 48;
     // The high bits of the X25519 keys of a request and of a reply, and a bit of the zeros.
-    for offset in [31, 1088 + 31, RECORD_BYTES - 1] {
-        let mut set = [[0_u32; RECORDS]; 2];
-        for seed in 0..BUILDS {
-            let walk = walk(3, seed, None).unwrap();
-            // As the second hop and as the client's neighbour get them, own record apart.
-            let (pending, _) = start(3, seed);
-            let own = pending.hops[1].slot;
-            let mut unused =
-                (0..RECORDS).filter(|&i| pending.hops.iter().all(|hop| usize::from(hop.slot.0) != i));
-            let roles = [pending.hops[0].slot, pending.hops[2].slot].map(|slot| usize::from(slot.0));
-            for (role, slot) in roles.into_iter().chain(unused.by_ref()).enumerate() {
-                assert_ne!(slot, usize::from(own.0));
-                set[0][role] += u32::from(walk.there[1].records.0[slot][offset] >> 7);
-            }
-            let roles = [0, 1, 2].map(|hop: usize| usize::from(pending.hops[hop].slot.0));
-            for (role, slot) in roles.into_iter().enumerate() {
-                set[1][role] += u32::from(walk.back[1].0[slot][offset] >> 7);
+    const OFFSETS: [usize; 3] = [31, 1088 + 31, RECORD_BYTES - 1];
+    let mut set = [[[0_u32; OFFSETS.len()]; RECORDS]; 6];
+    for seed in 0..BUILDS {
+        let (pending, _) = start(3, seed);
+        let mut slots: Vec<Slot> = pending.hops.iter().map(|hop| hop.slot).collect();
+        slots.extend(Slot::all().into_iter().filter(|slot| pending.hops.iter().all(|hop| hop.slot != *slot)));
+        let walk = walk(3, seed, None).unwrap();
+        let links = walk.there.iter().map(|create| &create.records).chain(&walk.back);
+        for (records, set) in links.zip(&mut set) {
+            for (slot, set) in slots.iter().zip(set) {
+                let record = records.at(*slot);
+                OFFSETS.iter().zip(set).for_each(|(at, set)| *set += u32::from(record[*at] >> 7));
             }
         }
-        // Chance leaves 48 fair bits outside 8..=40 once in a million.
-        let seen = set[0][..5].iter().chain(&set[1][..3]);
-        assert!(seen.clone().all(|count| (8..=40).contains(count)), "byte {offset}: {set:?}");
+    }
+    // Chance leaves 48 fair bits outside 8..=40 once in a million.
+    for (link, set) in set.iter().enumerate() {
+        for (role, counts) in set.iter().enumerate().filter(|(role, _)| link > 2 || *role != link) {
+            assert!(counts.iter().all(|count| (8..=40).contains(count)), "link {link}, {role}: {counts:?}");
+        }
     }
 }
 
