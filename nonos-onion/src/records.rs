@@ -315,6 +315,7 @@ impl Pending {
         let mut records = Records::read(created).map_err(|RecordError| HandshakeError)?;
         let mut unused: Vec<Slot> = Slot::all().to_vec();
         unused.retain(|slot| self.hops.iter().all(|hop| hop.slot != *slot));
+        // The last hop makes the CREATED and passes none on.
         for hop in self.hops.iter().rev().skip(1) {
             records.apply(&hop.key, Direction::Back);
         }
