@@ -1,4 +1,5 @@
-//! Costs of a cell and of a handshake. Names are `module::operation/key=value`.
+//! Costs of a cell, of a handshake and of a circuit. Names are `module::operation/key=value`.
+#![expect(clippy::indexing_slicing, reason = "the machines of a bench are numbered by it")]
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -119,9 +120,58 @@ fn handshakes(c: &mut Criterion) {
     group.finish();
 }
 
+/// Builds a circuit through all machines but the first, and closes it; yields the cells that moved.
+fn build(machines: &mut [Machine], path: &[RelayDescriptor]) -> usize {
+    let circuit = machines[0].build(NOW, path).expect("the path is sound");
+    let (mut built, mut moved) = (false, 0);
+    for closing in [false, true] {
+        if closing {
+            machines[0].close(NOW, circuit);
+        }
+        while let Some((from, output)) =
+            (0..machines.len()).find_map(|from| machines[from].poll().map(|output| (from, output)))
+        {
+            match output {
+                Output::Cells { link, bytes } => {
+                    moved += bytes.len() / 1024;
+                    // Machine `n` has the link to the one before it and the link to the one behind.
+                    let (to, back) =
+                        if link == LinkId(1) { (from + 1, LinkId(0)) } else { (from - 1, LinkId(1)) };
+                    machines[to].handle(NOW, Input::Cells { link: back, bytes: bytes.clone() });
+                    machines[from].handle(NOW, Input::Sent { link, buffer: bytes });
+                }
+                Output::Built { .. } => built = true,
+                _ => {}
+            }
+        }
+    }
+    assert!(built, "the circuit is built");
+    moved
+}
+
+fn circuits(c: &mut Criterion) {
+    let mut group = c.benchmark_group("circuit");
+    for hops in [3_u8, 4, 6] {
+        let mut machines: Vec<Machine> = (1..=hops + 1).map(machine).collect();
+        for near in 0..=hops {
+            let machine = &mut machines[usize::from(near)];
+            let peer = |number: u8| NodeId::from_bytes([number; 32]);
+            if near > 0 {
+                machine.handle(NOW, Input::LinkUp { link: LinkId(0), peer: peer(near), opened: false });
+            }
+            if near < hops {
+                machine.handle(NOW, Input::LinkUp { link: LinkId(1), peer: peer(near + 2), opened: true });
+            }
+        }
+        let path: Vec<_> = (2..=hops + 1).map(|n| descriptor(n, &machines[usize::from(n) - 1])).collect();
+        group.bench_function(format!("build/hops={hops}"), |b| b.iter(|| build(&mut machines, &path)));
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    targets = cells, handshakes
+    targets = cells, handshakes, circuits
 }
 criterion_main!(benches);

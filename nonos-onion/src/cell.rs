@@ -62,9 +62,9 @@ pub(crate) const CELL_BYTES: usize = 1024;
 pub(crate) const HEADER_BYTES: usize = 6;
 /// Length of a cell's body, in bytes.
 pub(crate) const BODY_BYTES: usize = CELL_BYTES - HEADER_BYTES;
-/// `flags u8 | len u16` before a fragment of a handshake.
+/// `flags u8 | len u16` before a fragment of records.
 const FRAGMENT_HEADER_BYTES: usize = 3;
-/// Longest fragment of a handshake in one cell, in bytes.
+/// Longest fragment of records in one cell, in bytes.
 pub(crate) const FRAGMENT_BYTES: usize = BODY_BYTES - FRAGMENT_HEADER_BYTES;
 /// Flag of a fragment that another one follows.
 pub(crate) const MORE: u8 = 1;
@@ -84,9 +84,9 @@ pub(crate) struct CellError;
 pub(crate) enum Command {
     /// A layered body.
     Relay = 1,
-    /// A fragment of a handshake's first message.
+    /// A fragment of the records that ask for hops.
     Create = 2,
-    /// A fragment of its second.
+    /// A fragment of the records that answer.
     Created = 3,
     /// The end of the circuit on this link.
     Destroy = 4,
@@ -132,7 +132,7 @@ pub(crate) fn header(circuit: u32, command: Command) -> [u8; HEADER_BYTES] {
     [a, b, c, d, command as u8, 0]
 }
 
-/// One fragment of a handshake message.
+/// One fragment of a CREATE or CREATED message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fragment<'a> {
     pub(crate) first: bool,
@@ -190,7 +190,7 @@ pub(crate) fn read_reason(body: &Body) -> Result<DestroyReason, CellError> {
     }
 }
 
-/// Collects the fragments of one handshake message.
+/// Collects the fragments of one CREATE, CREATED or EXTEND message.
 #[derive(Debug, Default)]
 pub(crate) struct Assembler(Vec<u8>);
 

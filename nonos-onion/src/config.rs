@@ -2,6 +2,8 @@ use core::time::Duration;
 
 use nonos_identity::{NetworkId, NodeId};
 
+use crate::records::RECORDS;
+
 /// Who a node is to its circuits, and what it bears.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -30,9 +32,10 @@ pub struct Limits {
     pub links: usize,
     /// Circuits of others at a time, per link. Against one peer filling the table.
     pub circuits_per_link: usize,
-    /// All circuits at a time, own and of others. Against exhaustion of memory.
+    /// All circuits at a time, own and of others. Against exhaustion of memory: one that is being
+    /// built holds one message of 8 KiB.
     pub circuits: usize,
-    /// Relays and destination in one own circuit.
+    /// Relays and destination in one own circuit; at most [`Limits::MAX_HOPS`].
     pub hops: usize,
     /// Streams of one circuit. Against a client that opens ports without end.
     pub streams_per_circuit: usize,
@@ -59,7 +62,9 @@ pub struct Limits {
     pub creates_per_epoch: usize,
     /// Payments accepted per circuit. Against a flood of 256-byte events.
     pub payments_per_circuit: u32,
-    /// Time for one hop of a circuit to be built, and for one stream to be opened.
+    /// Time for an own circuit to be built by one message, however many hops it has, and for one
+    /// stream to be opened. If that message fails and the circuit is built hop by hop, to find out
+    /// who fails, each hop has this time; so has a relay for what lies behind it to answer.
     pub hop_timeout: Duration,
     /// How long circuits outlive their epoch, so that a new one is made before the old breaks.
     pub epoch_grace: Duration,
@@ -71,7 +76,7 @@ impl Default for Limits {
             links: 1024,
             circuits_per_link: 1024,
             circuits: 8192,
-            hops: 6,
+            hops: Self::MAX_HOPS,
             streams_per_circuit: 64,
             circuit_window_cells: 8192,
             stream_window_cells: 512,
@@ -116,6 +121,14 @@ pub enum ConfigError {
         /// Configured circuit window, in cells.
         window: u32,
     },
+    /// Circuits longer than a message has records for.
+    #[error("circuits of {hops} hops are longer than {max}")]
+    Hops {
+        /// Configured hops.
+        hops: usize,
+        /// Most hops of a circuit.
+        max: usize,
+    },
     /// A limit that must not be zero is.
     #[error("limit `{0}` is zero")]
     Zero(&'static str),
@@ -127,6 +140,10 @@ impl Limits {
 
     /// The largest window that a stream can have, in cells: 16 MiB unread.
     pub const STREAM_WINDOW_MAX_CELLS: u32 = 1 << 14;
+
+    /// Most hops of a circuit, the destination included: every message that builds circuits has
+    /// one record for each, used or not.
+    pub const MAX_HOPS: usize = RECORDS;
 
     /// Cells beyond the window that an honest circuit may have queued: SENDMEs, BEGINs, ENDs.
     pub(crate) const CONTROL_SLACK_CELLS: u32 = 256;
@@ -149,6 +166,9 @@ impl Limits {
         let window = self.circuit_window_cells;
         if self.circuit_queue_cells < window.saturating_add(Self::CONTROL_SLACK_CELLS) {
             return Err(ConfigError::Queue { queue: self.circuit_queue_cells, window });
+        }
+        if self.hops > Self::MAX_HOPS {
+            return Err(ConfigError::Hops { hops: self.hops, max: Self::MAX_HOPS });
         }
         for (name, zero) in [
             ("links", self.links == 0),

@@ -3,7 +3,7 @@
 use nonos_identity::Domain;
 
 /// Start of the Noise prologue of every hop handshake.
-pub const HANDSHAKE: Domain = Domain::new("nonos/onion/handshake/v1");
+pub const HANDSHAKE: Domain = Domain::new("nonos/onion/handshake/v2");
 /// Derivation of the Noise pre-shared key from the ML-KEM secret.
 pub const HYBRID_PSK: Domain = Domain::new("nonos/onion/hybrid-psk/v1");
 /// Derivation of the layer keys of one hop.

@@ -2,14 +2,16 @@
 //! relay's epoch key, with a pre-shared key from an ephemeral ML-KEM-768 exchange (FIPS 203).
 //!
 //! ```text
-//! message 1 = noise(e, es, payload = ML-KEM key)                  1232 bytes
+//! message 1 = noise(e, es, payload = ML-KEM key || routing)       1312 bytes
 //! h1        = handshake hash after message 1
 //! psk       = H(ML-KEM secret || ML-KEM ciphertext || h1)
 //! message 2 = ML-KEM ciphertext || noise(e, ee, psk, no payload)  1136 bytes
 //! keys      = HKDF(salt = final handshake hash, Split())
 //! ```
-//! Confidentiality holds while either X25519 or ML-KEM does; the relay is authenticated by X25519
-//! alone. The suite byte is part of the prologue, so nobody in between can change it.
+//! Confidentiality of the layer keys holds while either X25519 or ML-KEM does; the relay is
+//! authenticated by X25519 alone. The routing of message 1 is under X25519 to the epoch key alone:
+//! it is secret until that key or X25519 falls. Suite and slot are part of the prologue, so nobody
+//! in between can change them.
 
 use core::fmt;
 
@@ -26,12 +28,13 @@ use zeroize::Zeroizing;
 
 use crate::cgo::LAYER_SEED_BYTES;
 use crate::domains;
+use crate::records::{ROUTING_BYTES, Slot};
 
 /// The only suite: X25519 with ML-KEM-768, ChaCha20-Poly1305, BLAKE2s, CGO on AES-128.
 pub(crate) const SUITE_HYBRID: u8 = 1;
 
 /// Length of the first message, in bytes.
-pub(crate) const REQUEST_BYTES: usize = 32 + KEM_KEY_BYTES + AEAD_TAG_BYTES;
+pub(crate) const REQUEST_BYTES: usize = 32 + KEM_KEY_BYTES + ROUTING_BYTES + AEAD_TAG_BYTES;
 /// Length of the second message, in bytes.
 pub(crate) const REPLY_BYTES: usize = KEM_CIPHERTEXT_BYTES + 32 + AEAD_TAG_BYTES;
 
@@ -55,6 +58,8 @@ pub(crate) struct Context<'a> {
     pub(crate) epoch: Epoch,
     pub(crate) relay: NodeId,
     pub(crate) network: &'a NetworkId,
+    /// Which record of the message the request is.
+    pub(crate) slot: Slot,
 }
 
 impl Context<'_> {
@@ -65,6 +70,7 @@ impl Context<'_> {
             &self.epoch.number().to_be_bytes(),
             self.relay.as_bytes(),
             self.network.as_bytes(),
+            &[self.slot.number()],
         ]
         .concat()
     }
@@ -81,8 +87,9 @@ impl Initiator {
     pub(crate) fn start(
         context: &Context<'_>,
         onion_key: &[u8; 32],
+        routing: &[u8; ROUTING_BYTES],
         seed: &[u8; 32],
-    ) -> Result<(Self, Vec<u8>), HandshakeError> {
+    ) -> Result<(Self, [u8; REQUEST_BYTES]), HandshakeError> {
         let mut rng = ChaCha20Rng::from_seed(*seed);
         let prologue = context.prologue();
         let mut noise = builder(&mut rng)?
@@ -93,19 +100,17 @@ impl Initiator {
         let mut randomness = Zeroizing::new([0; 64]);
         rng.fill_bytes(&mut *randomness);
         let (kem, kem_key) = mlkem768::generate_key_pair(*randomness).into_parts();
-        let mut message = vec![0; REQUEST_BYTES];
-        let len = noise.write_message(kem_key.as_slice(), &mut message).map_err(|_| HandshakeError)?;
+        let payload = Zeroizing::new([kem_key.as_slice(), routing.as_slice()].concat());
+        let mut message = [0; REQUEST_BYTES];
+        let len = noise.write_message(&payload, &mut message).map_err(|_| HandshakeError)?;
         debug_assert_eq!(len, REQUEST_BYTES);
         Ok((Self { noise: Box::new(noise), kem: Box::new(kem) }, message))
     }
 
     /// Takes the second message.
-    pub(crate) fn finish(mut self, message: &[u8]) -> Result<LayerSeed, HandshakeError> {
+    pub(crate) fn finish(mut self, message: &[u8; REPLY_BYTES]) -> Result<LayerSeed, HandshakeError> {
         let (ciphertext, reply) =
             message.split_first_chunk::<KEM_CIPHERTEXT_BYTES>().ok_or(HandshakeError)?;
-        if message.len() != REPLY_BYTES {
-            return Err(HandshakeError);
-        }
         let secret = Zeroizing::new(mlkem768::decapsulate(&self.kem, &ciphertext.into()));
         let psk = psk(&secret, ciphertext, self.noise.get_handshake_hash());
         self.noise.set_psk(2, &*psk).map_err(|_| HandshakeError)?;
@@ -124,6 +129,7 @@ impl fmt::Debug for Initiator {
 pub(crate) struct Responder {
     noise: Box<snow::HandshakeState>,
     kem_key: Box<mlkem768::MlKem768PublicKey>,
+    routing: Zeroizing<[u8; ROUTING_BYTES]>,
     rng: ChaCha20Rng,
 }
 
@@ -132,10 +138,10 @@ impl Responder {
     pub(crate) fn read(
         context: &Context<'_>,
         onion_secret: &[u8; 32],
-        message: &[u8],
+        message: &[u8; REQUEST_BYTES],
         seed: &[u8; 32],
     ) -> Result<Self, HandshakeError> {
-        if context.suite != SUITE_HYBRID || message.len() != REQUEST_BYTES {
+        if context.suite != SUITE_HYBRID {
             return Err(HandshakeError);
         }
         let mut rng = ChaCha20Rng::from_seed(*seed);
@@ -145,27 +151,34 @@ impl Responder {
             .and_then(|builder| builder.local_private_key(onion_secret))
             .and_then(snow::Builder::build_responder)
             .map_err(|_| HandshakeError)?;
-        let mut kem_key = [0; KEM_KEY_BYTES];
-        let len = noise.read_message(message, &mut kem_key).map_err(|_| HandshakeError)?;
+        let mut payload = Zeroizing::new([0; KEM_KEY_BYTES + ROUTING_BYTES]);
+        noise.read_message(message, &mut *payload).map_err(|_| HandshakeError)?;
+        let (kem_key, routing) = payload.split_first_chunk::<KEM_KEY_BYTES>().ok_or(HandshakeError)?;
+        let routing = Zeroizing::new(*routing.first_chunk().ok_or(HandshakeError)?);
         let kem_key = mlkem768::MlKem768PublicKey::from(kem_key);
         // FIPS 203 §7.2: a key that is not reduced is refused before it is used.
-        if len != KEM_KEY_BYTES || !mlkem768::validate_public_key(&kem_key) {
+        if !mlkem768::validate_public_key(&kem_key) {
             return Err(HandshakeError);
         }
-        Ok(Self { noise: Box::new(noise), kem_key: Box::new(kem_key), rng })
+        Ok(Self { noise: Box::new(noise), kem_key: Box::new(kem_key), routing, rng })
+    }
+
+    /// What the client tells this hop.
+    pub(crate) fn routing(&self) -> &[u8; ROUTING_BYTES] {
+        &self.routing
     }
 
     /// Makes the second message.
-    pub(crate) fn reply(mut self) -> Result<(Vec<u8>, LayerSeed), HandshakeError> {
+    pub(crate) fn reply(mut self) -> Result<([u8; REPLY_BYTES], LayerSeed), HandshakeError> {
         let mut randomness = Zeroizing::new([0; 32]);
         self.rng.fill_bytes(&mut *randomness);
         let (ciphertext, secret) = mlkem768::encapsulate(&self.kem_key, *randomness);
         let secret = Zeroizing::new(secret);
         let psk = psk(&secret, ciphertext.as_slice(), self.noise.get_handshake_hash());
         self.noise.set_psk(2, &*psk).map_err(|_| HandshakeError)?;
-        let mut message = ciphertext.as_slice().to_vec();
-        message.resize(REPLY_BYTES, 0);
-        let noise_part = message.get_mut(KEM_CIPHERTEXT_BYTES..).ok_or(HandshakeError)?;
+        let mut message = [0; REPLY_BYTES];
+        let (kem_part, noise_part) = message.split_at_mut(KEM_CIPHERTEXT_BYTES);
+        kem_part.copy_from_slice(ciphertext.as_slice());
         self.noise.write_message(&[], noise_part).map_err(|_| HandshakeError)?;
         let seed = layer_seed(&mut self.noise);
         Ok((message, seed))
@@ -173,11 +186,11 @@ impl Responder {
 
     /// Answers as a relay without ML-KEM would: the attack that the psk must stop.
     #[cfg(test)]
-    fn reply_with_zero_psk(mut self) -> Vec<u8> {
+    fn reply_with_zero_psk(mut self) -> [u8; REPLY_BYTES] {
         let (ciphertext, _) = mlkem768::encapsulate(&self.kem_key, [3; 32]);
         self.noise.set_psk(2, &[0; 32]).unwrap();
-        let mut message = ciphertext.as_slice().to_vec();
-        message.resize(REPLY_BYTES, 0);
+        let mut message = [0; REPLY_BYTES];
+        message[..KEM_CIPHERTEXT_BYTES].copy_from_slice(ciphertext.as_slice());
         self.noise.write_message(&[], &mut message[KEM_CIPHERTEXT_BYTES..]).unwrap();
         message
     }
@@ -190,8 +203,8 @@ impl fmt::Debug for Responder {
 }
 
 /// The client's ephemeral key, by which a relay knows a replay.
-pub(crate) fn ephemeral(message: &[u8]) -> Option<&[u8; 32]> {
-    message.first_chunk()
+pub(crate) fn ephemeral(message: &[u8; REQUEST_BYTES]) -> &[u8; 32] {
+    message.first_chunk().expect("a request is longer than a key")
 }
 
 fn psk(secret: &[u8; 32], ciphertext: &[u8], hash: &[u8]) -> Zeroizing<[u8; 32]> {
@@ -264,15 +277,22 @@ mod tests {
             epoch: Epoch::from_number(5),
             relay: NodeId::from_bytes([1; 32]),
             network,
+            slot: slot(2),
         }
+    }
+
+    fn slot(number: u8) -> Slot {
+        Slot::new(number).unwrap()
     }
 
     fn public(secret: [u8; 32]) -> [u8; 32] {
         x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from(secret)).to_bytes()
     }
 
-    fn start(context: &Context<'_>) -> (Initiator, Vec<u8>) {
-        Initiator::start(context, &public(SECRET), &[2; 32]).unwrap()
+    const ROUTING: [u8; ROUTING_BYTES] = [8; ROUTING_BYTES];
+
+    fn start(context: &Context<'_>) -> (Initiator, [u8; REQUEST_BYTES]) {
+        Initiator::start(context, &public(SECRET), &ROUTING, &[2; 32]).unwrap()
     }
 
     #[test]
@@ -280,15 +300,15 @@ mod tests {
         let network = network();
         let context = context(&network);
         let (initiator, request) = start(&context);
-        assert_eq!(request.len(), REQUEST_BYTES);
-        let (reply, relay) = Responder::read(&context, &SECRET, &request, &[3; 32]).unwrap().reply().unwrap();
-        assert_eq!(reply.len(), REPLY_BYTES);
+        let responder = Responder::read(&context, &SECRET, &request, &[3; 32]).unwrap();
+        assert_eq!(responder.routing(), &ROUTING);
+        let (reply, relay) = responder.reply().unwrap();
         let client = initiator.finish(&reply).unwrap();
         assert_eq!(*client, *relay);
 
         let (_, again) = Responder::read(&context, &SECRET, &request, &[4; 32]).unwrap().reply().unwrap();
         assert_ne!(*again, *relay, "the relay's seed matters");
-        let (other, _) = Initiator::start(&context, &public(SECRET), &[9; 32]).unwrap();
+        let (other, _) = Initiator::start(&context, &public(SECRET), &ROUTING, &[9; 32]).unwrap();
         assert!(other.finish(&reply).is_err(), "the client's seed matters");
     }
 
@@ -309,6 +329,7 @@ mod tests {
             Context { epoch: base.epoch.next(), ..base },
             Context { relay: NodeId::from_bytes([2; 32]), ..base },
             Context { network: &other, ..base },
+            Context { slot: slot(3), ..base },
         ] {
             assert!(Responder::read(&wrong, &SECRET, &request, &[3; 32]).is_err(), "{wrong:?}");
             let (_, wrong_request) = start(&wrong);
@@ -331,20 +352,16 @@ mod tests {
         let network = network();
         let context = context(&network);
         let (_, request) = start(&context);
-        for offset in [0, 31, 32, 600, 1215, 1216, 1231] {
-            let mut changed = request.clone();
+        for offset in [0, 31, 32, 600, 1215, 1216, 1295, 1296, 1311] {
+            let mut changed = request;
             changed[offset] ^= 1;
             assert!(Responder::read(&context, &SECRET, &changed, &[3; 32]).is_err(), "request {offset}");
         }
         let (reply, _) = Responder::read(&context, &SECRET, &request, &[3; 32]).unwrap().reply().unwrap();
         for offset in [0, 500, 1087, 1088, 1119, 1120, 1135] {
-            let mut changed = reply.clone();
+            let mut changed = reply;
             changed[offset] ^= 1;
             assert!(start(&context).0.finish(&changed).is_err(), "reply {offset}");
         }
-        for len in [0, 1, REPLY_BYTES - 1] {
-            assert!(start(&context).0.finish(&reply[..len]).is_err());
-        }
-        assert!(start(&context).0.finish(&[&reply[..], &[0]].concat()).is_err());
     }
 }

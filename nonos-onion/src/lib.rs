@@ -20,6 +20,7 @@ mod mux;
 mod path;
 mod pinned;
 mod pool;
+mod records;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod vanguard;

@@ -425,7 +425,11 @@ impl Machine {
 
     fn on_destroy(&mut self, circuit: LocalCircuitId, side: Side, body: &Body) -> Result<(), CellError> {
         let reason = crate::cell::read_reason(body)?;
-        self.side_lost(circuit, side, reason);
+        match self.circuits.get(&circuit) {
+            // The first hop passes on what any hop has said.
+            Some(Circuit::Client(client)) if client.awaits_all() => self.rebuild(circuit, false),
+            _ => self.side_lost(circuit, side, reason),
+        }
         Ok(())
     }
 
@@ -455,6 +459,7 @@ impl Machine {
         match self.circuits.get(&circuit) {
             Some(Circuit::Relay(relay)) if relay.layer.is_some() => self.truncate(circuit, reason),
             Some(Circuit::Relay(_)) => self.close_relay(circuit, reason, true, true),
+            Some(Circuit::Client(client)) if client.awaits_all() => self.rebuild(circuit, true),
             Some(Circuit::Client(client)) => {
                 let blamed = Some(client.layers.len());
                 self.close_client(circuit, Closed { reason, blamed }, true);

@@ -12,8 +12,8 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 pub use crate::testing::fuzz::{
-    fuzz_cell, fuzz_descriptor, fuzz_guards, fuzz_handshake, fuzz_machine, fuzz_message, fuzz_vanguards,
-    valid_cell, valid_message,
+    fuzz_cell, fuzz_descriptor, fuzz_guards, fuzz_handshake, fuzz_machine, fuzz_message, fuzz_records,
+    fuzz_vanguards, valid_cell, valid_create, valid_message, valid_routing,
 };
 pub use crate::testing::network::{MemoryLinks, Network, Node, Observer, Seen, View};
 pub use crate::testing::simulation::{LinkShape, Simulation};

@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nonos_identity::{Epoch, NodeId};
+use zeroize::Zeroizing;
 
 use super::queue::Side;
-use super::relay::{CREATE_BYTES, create_message};
 use super::{Circuit, LinkId, Machine, Now, Output, Timer};
 use crate::cell::{Assembler, Body, CellError, Command, DestroyReason, Fragment};
 use crate::cgo::{ClientLayer, Tag};
 use crate::circuit::{BuildError, Closed, LocalCircuitId, MAX_PAYMENT_BYTES, PayError};
 use crate::descriptor::RelayDescriptor;
-use crate::handshake::{Context, Initiator, REPLY_BYTES, SUITE_HYBRID};
 use crate::message::{Kind, Message};
 use crate::mux::Mux;
+use crate::records::{CREATED_BYTES, OnionKeyError, Pending};
 
 /// A circuit of this node's own.
 pub(super) struct Client {
@@ -24,7 +24,10 @@ pub(super) struct Client {
     epoch: Epoch,
     /// One per hop that is built.
     pub(super) layers: Vec<ClientLayer<{ crate::cell::BODY_BYTES }>>,
-    handshake: Option<Initiator>,
+    /// One hop after the other, so that a failure names its hop; else all by one message.
+    telescoping: bool,
+    /// The records that are not answered yet.
+    pending: Option<Pending>,
     assembler: Assembler,
     pub(super) mux: Mux,
     pub(super) cells: Arc<AtomicU64>,
@@ -35,6 +38,17 @@ pub(super) struct Client {
 impl Client {
     pub(super) const fn is_built(&self) -> bool {
         self.layers.len() == self.path.len()
+    }
+
+    /// Whether one message to all hops is on its way, so that a failure names none of them.
+    pub(super) const fn awaits_all(&self) -> bool {
+        !self.telescoping && self.route.is_some() && !self.is_built()
+    }
+
+    /// The hops that the next message builds.
+    fn next_hops(&self) -> &[(NodeId, [u8; 32])] {
+        let rest = self.path.get(self.layers.len()..).unwrap_or_default();
+        if self.telescoping { rest.get(..1).unwrap_or_default() } else { rest }
     }
 
     pub(super) fn originate(&mut self, hop: usize, body: &mut Body) -> Option<(Tag, LinkId, u32)> {
@@ -61,6 +75,10 @@ impl Client {
 impl Machine {
     /// Starts to build a circuit through `path`: the relays in order, the destination last.
     /// [`Output::Built`] or [`Output::Closed`] follows.
+    ///
+    /// One message builds all hops. If it fails and does not tell whose fault that is, the circuit
+    /// is built again over the same path, hop by hop, to name the hop that fails; if none does
+    /// now, the circuit is as good as any other.
     ///
     /// # Errors
     /// [`BuildError::Path`] and [`BuildError::Circuits`].
@@ -90,7 +108,9 @@ impl Machine {
             path: path.iter().map(|hop| (hop.relay, hop.onion_key)).collect(),
             epoch: first.epoch,
             layers: Vec::with_capacity(path.len()),
-            handshake: None,
+            // One message for one hop is both; its failure names that hop.
+            telescoping: path.len() == 1,
+            pending: None,
             assembler: Assembler::default(),
             mux: Mux::new(&self.config.limits),
             cells: Arc::new(AtomicU64::new(0)),
@@ -99,10 +119,7 @@ impl Machine {
         };
         self.circuits.insert(circuit, Circuit::Client(Box::new(client)));
         self.timers.insert((expiry, Timer::Expiry(circuit)));
-        self.arm_hop_timer(circuit);
-        if let Some(link) = self.link_to(first.relay, circuit) {
-            self.client_first_hop(circuit, link);
-        }
+        self.client_start(circuit, first.relay);
         Ok(circuit)
     }
 
@@ -155,22 +172,49 @@ impl Machine {
         self.timers.insert((at, Timer::Hop(circuit)));
     }
 
-    /// The CREATE message for the next hop of a circuit; keeps the initiator.
-    fn next_create(&mut self, circuit: LocalCircuitId) -> Option<(NodeId, Vec<u8>)> {
-        let seed = self.draw_seed();
+    /// Goes for the first hop.
+    fn client_start(&mut self, circuit: LocalCircuitId, first: NodeId) {
+        self.arm_hop_timer(circuit);
+        if let Some(link) = self.link_to(first, circuit) {
+            self.client_first_hop(circuit, link);
+        }
+    }
+
+    /// Gives up the message that builds all hops, tells the first hop if `tell`, and starts again
+    /// hop by hop.
+    pub(super) fn rebuild(&mut self, circuit: LocalCircuitId, tell: bool) {
+        let Some(client) = self.client(circuit) else { return };
+        client.telescoping = true;
+        client.pending = None;
+        client.assembler = Assembler::default();
+        let Some(&(first, _)) = client.path.first() else { return };
+        if let Some((link, id)) = client.route.take() {
+            self.drop_route(link, id, DestroyReason::Finished, tell);
+        }
+        self.client_start(circuit, first);
+    }
+
+    /// The CREATE message for the next hops of a circuit; what it waits for is kept. An onion key
+    /// that no handshake can be made with ends the circuit.
+    fn next_create(&mut self, circuit: LocalCircuitId) -> Option<Vec<u8>> {
+        let seed = Zeroizing::new(self.draw_seed());
         let network = self.config.network;
         let client = self.client(circuit)?;
-        let &(relay, onion_key) = client.path.get(client.layers.len())?;
-        let context = Context { suite: SUITE_HYBRID, epoch: client.epoch, relay, network: &network };
-        let (initiator, request) = Initiator::start(&context, &onion_key, &seed).ok()?;
-        client.handshake = Some(initiator);
-        Some((relay, create_message(&context, &request)))
+        match Pending::start(&network, client.epoch, client.next_hops(), &seed) {
+            Ok((pending, create)) => {
+                client.pending = Some(pending);
+                Some(create.to_bytes())
+            }
+            Err(OnionKeyError(hop)) => {
+                let blamed = Some(client.layers.len() + hop);
+                self.fail(circuit, DestroyReason::Handshake, blamed);
+                None
+            }
+        }
     }
 
     pub(super) fn client_first_hop(&mut self, circuit: LocalCircuitId, link: LinkId) {
-        let Some((_, message)) = self.next_create(circuit) else {
-            return self.fail(circuit, DestroyReason::Handshake, Some(0));
-        };
+        let Some(message) = self.next_create(circuit) else { return };
         let Some(id) = self.send_create(circuit, link, Side::Next, &message) else {
             return self.fail(circuit, DestroyReason::LinkLost, Some(0));
         };
@@ -185,21 +229,24 @@ impl Machine {
         if !client.layers.is_empty() {
             return Err(CellError);
         }
-        if let Some(reply) = client.assembler.push(fragment.more, fragment.data, REPLY_BYTES)? {
+        if let Some(reply) = client.assembler.push(fragment.more, fragment.data, CREATED_BYTES)? {
             self.client_reply(circuit, &reply);
         }
         Ok(())
     }
 
-    /// Takes the relay's half of a handshake and goes on to the next hop.
+    /// Takes the relays' half of the handshakes and goes on to the next hop, if there is one.
     fn client_reply(&mut self, circuit: LocalCircuitId, reply: &[u8]) {
         let Some(client) = self.client(circuit) else { return };
         let hop = client.layers.len();
-        let seed = client.handshake.take().and_then(|handshake| handshake.finish(reply).ok());
-        let Some(seed) = seed else {
+        let seeds = client.pending.take().and_then(|pending| pending.finish(reply).ok());
+        let Some(seeds) = seeds else {
+            if client.awaits_all() {
+                return self.rebuild(circuit, true);
+            }
             return self.fail(circuit, DestroyReason::Handshake, Some(hop));
         };
-        client.layers.push(ClientLayer::new(&seed));
+        client.layers.extend(seeds.iter().map(|seed| ClientLayer::new(seed)));
         if client.is_built() {
             if let Some(at) = client.hop_deadline.take() {
                 self.timers.remove(&(at, Timer::Hop(circuit)));
@@ -207,30 +254,32 @@ impl Machine {
             self.outputs.push_back(Output::Built { circuit });
             return;
         }
+        let Some(&(relay, _)) = client.next_hops().first() else { return };
         self.arm_hop_timer(circuit);
-        let Some((relay, create)) = self.next_create(circuit) else {
-            return self.fail(circuit, DestroyReason::Handshake, Some(hop + 1));
-        };
-        debug_assert_eq!(create.len(), CREATE_BYTES);
+        let Some(create) = self.next_create(circuit) else { return };
         let extend = [relay.as_bytes(), &create[..]].concat();
         self.originate_all(circuit, hop, Kind::Extend, &extend);
     }
 
     pub(super) fn client_cell(&mut self, circuit: LocalCircuitId, body: &mut Body) {
+        let protocol = DestroyReason::Protocol;
         let Some(client) = self.client(circuit) else { return };
+        if client.layers.is_empty() {
+            // Only the first hop can send what no hop has made.
+            return self.fail(circuit, protocol, Some(0));
+        }
         let Some((hop, tag)) = client.inward(body) else {
             return self.fail(circuit, DestroyReason::Integrity, None);
         };
         let (built, last) = (client.is_built(), hop + 1 == client.layers.len());
-        let protocol = DestroyReason::Protocol;
         let Ok(message) = Message::read(body) else { return self.fail(circuit, protocol, Some(hop)) };
         match message.kind {
             Kind::Truncated if hop + 1 < client.path.len() => {
                 let &[reason] = message.data else { return self.fail(circuit, protocol, Some(hop)) };
                 self.fail(circuit, DestroyReason::from_byte(reason), Some(hop + 1));
             }
-            Kind::Extended if last && !built && client.handshake.is_some() => {
-                match client.assembler.push(message.more, message.data, REPLY_BYTES) {
+            Kind::Extended if last && !built && client.pending.is_some() => {
+                match client.assembler.push(message.more, message.data, CREATED_BYTES) {
                     Ok(Some(reply)) => self.client_reply(circuit, &reply),
                     Ok(None) => {}
                     Err(CellError) => self.fail(circuit, protocol, Some(hop)),

@@ -1,6 +1,7 @@
 use core::time::Duration;
 
-use nonos_identity::{Epoch, NodeId};
+use nonos_identity::NodeId;
+use zeroize::Zeroizing;
 
 use super::queue::Side;
 use super::{Circuit, LinkId, Machine, Output, Timer};
@@ -8,31 +9,16 @@ use crate::cell::{Assembler, BODY_BYTES, Body, CellError, Command, DestroyReason
 use crate::cgo::{RelayLayer, Tag};
 use crate::circuit::{Closed, LocalCircuitId, MAX_PAYMENT_BYTES, Payment};
 use crate::epoch::Refusal;
-use crate::handshake::{Context, REPLY_BYTES, REQUEST_BYTES, Responder, ephemeral};
+use crate::handshake::ephemeral;
 use crate::message::{Kind, Message};
 use crate::mux::Mux;
+use crate::records::{CREATE_BYTES, CREATED_BYTES, Create, RecordError, RecordKey, Records, Routing};
 
-/// `suite u8 | epoch u64` before the first message of a handshake.
-const CREATE_HEADER_BYTES: usize = 9;
-/// Length of a CREATE message, in bytes.
-pub(super) const CREATE_BYTES: usize = CREATE_HEADER_BYTES + REQUEST_BYTES;
 /// Length of an EXTEND message: the next relay's id and its CREATE message, in bytes.
 const EXTEND_BYTES: usize = 32 + CREATE_BYTES;
 
-/// Puts suite and epoch before the request; both are also in the prologue.
-pub(super) fn create_message(context: &Context<'_>, request: &[u8]) -> Vec<u8> {
-    [&[context.suite][..], &context.epoch.number().to_be_bytes(), request].concat()
-}
-
-/// Splits a CREATE message.
-pub(crate) fn read_create(message: &[u8]) -> Option<(u8, Epoch, &[u8])> {
-    let (&suite, rest) = message.split_first()?;
-    let (epoch, request) = rest.split_first_chunk()?;
-    (request.len() == REQUEST_BYTES).then(|| (suite, Epoch::from_number(u64::from_be_bytes(*epoch)), request))
-}
-
 /// Splits an EXTEND message.
-pub(crate) fn read_extend(message: &[u8]) -> Option<(NodeId, &[u8])> {
+fn read_extend(message: &[u8]) -> Option<(NodeId, &[u8])> {
     let (relay, create) = message.split_first_chunk()?;
     (create.len() == CREATE_BYTES).then(|| (NodeId::from_bytes(*relay), create))
 }
@@ -41,9 +27,9 @@ pub(crate) fn read_extend(message: &[u8]) -> Option<(NodeId, &[u8])> {
 enum Next {
     /// Nothing: this node is the end of the circuit.
     End,
-    /// A link is being opened.
+    /// A link is being opened for a CREATE message.
     Opening(NodeId, Vec<u8>),
-    /// The next hop's handshake runs.
+    /// The next hop has it.
     Creating(LinkId, u32, Assembler),
     Open(LinkId, u32),
     /// It was lost; the client knows and will close.
@@ -56,6 +42,9 @@ pub(super) struct Relay {
     /// `None` until the CREATE is complete.
     pub(super) layer: Option<RelayLayer<BODY_BYTES>>,
     next: Next,
+    /// Until the CREATED that answers this hop too comes back: the key of its keystream. As long
+    /// as it is there the client knows no hop, so that only a DESTROY can reach it.
+    passing: Option<RecordKey>,
     create: Assembler,
     extend: Assembler,
     pub(super) mux: Mux,
@@ -134,6 +123,7 @@ impl Machine {
             prev: (link, id),
             layer: None,
             next: Next::End,
+            passing: None,
             create: Assembler::default(),
             extend: Assembler::default(),
             mux,
@@ -152,45 +142,56 @@ impl Machine {
     }
 
     fn answer_create(&mut self, circuit: LocalCircuitId, link: LinkId, id: u32, message: &[u8]) {
-        match self.respond(message) {
-            Ok((reply, layer, epoch)) => {
-                let expiry = self.expiry_of(epoch);
-                let Some(relay) = self.relay(circuit) else { return };
-                relay.layer = Some(layer);
-                relay.expiry = Some(expiry);
-                if let Some(at) = relay.hop_deadline.take() {
-                    self.timers.remove(&(at, Timer::Hop(circuit)));
-                }
-                self.timers.insert((expiry, Timer::Expiry(circuit)));
-                self.send_fragments(circuit, link, id, Command::Created, &reply);
-            }
-            Err(reason) => self.close_relay(circuit, reason, true, false),
+        let (mut create, routing, layer) = match self.respond(message) {
+            Ok(answer) => answer,
+            Err(reason) => return self.close_relay(circuit, reason, true, false),
+        };
+        let expiry = self.expiry_of(create.epoch);
+        let Some(relay) = self.relay(circuit) else { return };
+        relay.layer = Some(layer);
+        relay.expiry = Some(expiry);
+        if let Some(at) = relay.hop_deadline.take() {
+            self.timers.remove(&(at, Timer::Hop(circuit)));
         }
+        self.timers.insert((expiry, Timer::Expiry(circuit)));
+        let Some((next, slot)) = routing.onward else {
+            return self.send_fragments(circuit, link, id, Command::Created, create.records.as_bytes());
+        };
+        if let Some(relay) = self.relay(circuit) {
+            relay.passing = Some(routing.key);
+        }
+        create.slot = slot;
+        self.connect(circuit, next, create.to_bytes());
     }
 
-    /// The relay's half of the handshake.
-    fn respond(&mut self, message: &[u8]) -> Result<(Vec<u8>, RelayLayer<BODY_BYTES>, Epoch), DestroyReason> {
-        let refuse = DestroyReason::Handshake;
-        let (suite, epoch, request) = read_create(message).ok_or(DestroyReason::Protocol)?;
-        let seed = self.draw_seed();
-        let secret = self.keys.secret(epoch).ok_or(refuse)?;
-        let context = Context { suite, epoch, relay: self.config.node, network: &self.config.network };
-        let responder = Responder::read(&context, secret, request, &seed).map_err(|_| refuse)?;
+    /// The relay's half of the handshake: the message with its reply in place of its request.
+    fn respond(
+        &mut self,
+        message: &[u8],
+    ) -> Result<(Create, Routing, RelayLayer<BODY_BYTES>), DestroyReason> {
+        let (refuse, protocol) = (DestroyReason::Handshake, DestroyReason::Protocol);
+        let mut create = Create::read(message).map_err(|RecordError| protocol)?;
+        let seed = Zeroizing::new(self.draw_seed());
+        let secret = self.keys.secret(create.epoch).ok_or(refuse)?;
+        let responder =
+            create.open(self.config.node, &self.config.network, secret, &seed).map_err(|_| refuse)?;
         // Only an authentic request enters the set, so that nobody can fill it with noise.
-        let key = ephemeral(request).ok_or(refuse)?;
-        self.keys.admit(epoch, key, self.config.limits.creates_per_epoch).map_err(
-            |refusal| match refusal {
-                Refusal::Replay => refuse,
-                Refusal::Full => DestroyReason::Busy,
-            },
-        )?;
+        let (epoch, limit) = (create.epoch, self.config.limits.creates_per_epoch);
+        self.keys.admit(epoch, ephemeral(create.request()), limit).map_err(|refusal| match refusal {
+            Refusal::Replay => refuse,
+            Refusal::Full => DestroyReason::Busy,
+        })?;
+        #[cfg(any(test, feature = "testing"))]
+        self.opened_messages.push(responder.routing().to_vec());
+        let routing = Routing::read(responder.routing()).map_err(|RecordError| protocol)?;
         let (reply, seed) = responder.reply().map_err(|_| refuse)?;
-        Ok((reply, RelayLayer::new(&seed), epoch))
+        create.answer(&reply, &routing.key);
+        Ok((create, routing, RelayLayer::new(&seed)))
     }
 
     pub(super) fn relay_cell(&mut self, circuit: LocalCircuitId, side: Side, body: &mut Body) {
         let Some(relay) = self.relay(circuit) else { return };
-        let Some(layer) = relay.layer.as_mut() else {
+        let (Some(layer), None) = (relay.layer.as_mut(), &relay.passing) else {
             return self.fail(circuit, DestroyReason::Protocol, None);
         };
         relay.cells += 1;
@@ -241,9 +242,14 @@ impl Machine {
     }
 
     fn extend(&mut self, circuit: LocalCircuitId, message: &[u8]) {
-        let Some((next, create)) = read_extend(message) else {
-            return self.fail(circuit, DestroyReason::Protocol, None);
-        };
+        match read_extend(message) {
+            Some((next, create)) => self.connect(circuit, next, create.to_vec()),
+            None => self.fail(circuit, DestroyReason::Protocol, None),
+        }
+    }
+
+    /// Sends a CREATE message to the next hop, over a link that may have to be opened first.
+    fn connect(&mut self, circuit: LocalCircuitId, next: NodeId, create: Vec<u8>) {
         if !self.config.relaying {
             return self.truncate(circuit, DestroyReason::Busy);
         }
@@ -258,7 +264,6 @@ impl Machine {
         if !self.peers.contains_key(&next) && self.opening.len() >= self.config.limits.links {
             return self.truncate(circuit, DestroyReason::Busy);
         }
-        let create = create.to_vec();
         if let Some(relay) = self.relay(circuit) {
             relay.next = Next::Opening(next, create);
             relay.hop_deadline = Some(deadline);
@@ -288,19 +293,30 @@ impl Machine {
         let Some(relay) = self.relay(circuit) else { return Ok(()) };
         let Next::Creating(link, id, assembler) = &mut relay.next else { return Err(CellError) };
         let (link, id) = (*link, *id);
-        let Some(reply) = assembler.push(fragment.more, fragment.data, REPLY_BYTES)? else { return Ok(()) };
+        let Some(reply) = assembler.push(fragment.more, fragment.data, CREATED_BYTES)? else { return Ok(()) };
+        let mut records = Records::read(&reply).map_err(|RecordError| CellError)?;
         relay.next = Next::Open(link, id);
+        let ((prev, prev_id), passing) = (relay.prev, relay.passing.take());
         if let Some(at) = relay.hop_deadline.take() {
             self.timers.remove(&(at, Timer::Hop(circuit)));
         }
-        self.originate_all(circuit, 0, Kind::Extended, &reply);
+        match passing {
+            Some(key) => {
+                records.pass_back(&key);
+                self.send_fragments(circuit, prev, prev_id, Command::Created, records.as_bytes());
+            }
+            None => self.originate_all(circuit, 0, Kind::Extended, records.as_bytes()),
+        }
         Ok(())
     }
 
     /// Gives up what lies behind this hop and tells the client, who learns by the layer of this
-    /// hop who says so.
+    /// hop who says so; or, while it knows no layer, by a DESTROY that does not tell.
     pub(super) fn truncate(&mut self, circuit: LocalCircuitId, reason: DestroyReason) {
         let Some(relay) = self.relay(circuit) else { return };
+        if relay.passing.is_some() {
+            return self.close_relay(circuit, reason, true, true);
+        }
         let next = core::mem::replace(&mut relay.next, Next::Truncated);
         if let Some(at) = relay.hop_deadline.take() {
             self.timers.remove(&(at, Timer::Hop(circuit)));

@@ -1,14 +1,21 @@
 #![expect(clippy::cast_possible_truncation, reason = "nodes are numbered below sixteen")]
 
+mod build;
+
 use nonos_identity::NetworkId;
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::cell::FRAGMENT_BYTES;
 use crate::config::Limits;
 use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};
 use crate::message::DATA_BYTES;
+use crate::records::{CREATE_BYTES, RECORD_BYTES};
 
 const NOW: Duration = Duration::from_secs(600_000);
+
+/// What happens to a cell on its way: from, to, cell.
+type Change = Box<dyn FnMut(u64, u64, &mut [u8])>;
 
 /// Machines joined by links; `LinkId(a * 16 + b)` leads from node `a` to node `b`.
 struct Mesh {
@@ -18,6 +25,7 @@ struct Mesh {
     trace: Vec<(u64, u64, Vec<u8>)>,
     /// Buffers from this node to that one are neither delivered nor given back.
     stuck: Option<(u64, u64)>,
+    change: Change,
 }
 
 fn node(number: u64) -> NodeId {
@@ -34,7 +42,13 @@ impl Mesh {
                 Machine::new(config, keys, NOW, [number; 32]).unwrap()
             })
             .collect();
-        Self { machines, events: (0..count).map(|_| Vec::new()).collect(), trace: vec![], stuck: None }
+        Self {
+            machines,
+            events: (0..count).map(|_| Vec::new()).collect(),
+            trace: vec![],
+            stuck: None,
+            change: Box::new(|_, _, _| {}),
+        }
     }
 
     fn path(&self) -> Vec<RelayDescriptor> {
@@ -54,39 +68,50 @@ impl Mesh {
 
     /// Carries cells until nothing moves.
     fn run(&mut self) {
-        loop {
-            let mut moved = false;
-            for from in 0..self.machines.len() as u64 {
-                while let Some(output) = self.machines[from as usize].poll() {
-                    moved = true;
-                    match output {
-                        Output::OpenLink { relay } => {
-                            let to = u64::from(relay.as_bytes()[0] & 0x3f);
-                            self.link(from, to);
-                        }
-                        Output::Cells { link, bytes } => {
-                            let to = link.0 % 16;
-                            self.trace.push((from, to, bytes.clone()));
-                            if self.stuck != Some((from, to)) {
-                                let back = LinkId(to * 16 + from);
-                                let cells = Input::Cells { link: back, bytes: bytes.clone() };
-                                self.machines[to as usize].handle(NOW, cells);
-                                self.machines[from as usize].handle(NOW, Input::Sent { link, buffer: bytes });
-                            }
-                        }
-                        Output::CloseLink { link } => {
-                            let to = link.0 % 16;
-                            let back = LinkId(to * 16 + from);
-                            self.machines[to as usize].handle(NOW, Input::LinkDown { link: back });
-                        }
-                        event => self.events[from as usize].push(event),
-                    }
-                }
-            }
-            if !moved {
-                return;
+        while self.round() {}
+    }
+
+    /// Carries the cells that are queued now, each over one link; `false` if there are none.
+    fn round(&mut self) -> bool {
+        let mut outputs = Vec::new();
+        for from in 0..self.machines.len() as u64 {
+            while let Some(output) = self.machines[from as usize].poll() {
+                outputs.push((from, output));
             }
         }
+        let moved = !outputs.is_empty();
+        for (from, output) in outputs {
+            match output {
+                Output::OpenLink { relay } => self.link(from, u64::from(relay.as_bytes()[0] & 0x3f)),
+                Output::Cells { link, bytes } => self.carry(from, link, bytes),
+                Output::CloseLink { link } => {
+                    let to = link.0 % 16;
+                    let back = LinkId(to * 16 + from);
+                    self.machines[to as usize].handle(NOW, Input::LinkDown { link: back });
+                }
+                event => self.events[from as usize].push(event),
+            }
+        }
+        moved
+    }
+
+    fn carry(&mut self, from: u64, link: LinkId, mut bytes: Vec<u8>) {
+        let to = link.0 % 16;
+        self.trace.push((from, to, bytes.clone()));
+        if self.stuck == Some((from, to)) {
+            return;
+        }
+        bytes.chunks_mut(CELL_BYTES).for_each(|cell| (self.change)(from, to, cell));
+        let back = LinkId(to * 16 + from);
+        self.machines[to as usize].handle(NOW, Input::Cells { link: back, bytes: bytes.clone() });
+        self.machines[from as usize].handle(NOW, Input::Sent { link, buffer: bytes });
+    }
+
+    /// Lets the time of a node come to its deadline.
+    fn tick(&mut self, number: usize) {
+        let at = self.machines[number].deadline().unwrap();
+        self.machines[number].handle(at, Input::Tick);
+        self.run();
     }
 
     fn link(&mut self, from: u64, to: u64) {
@@ -176,12 +201,15 @@ fn a_relay_opens_nothing_but_its_own_extension() {
     assert!(has(4, marker) && (0..4).all(|other| !has(4, node(other).as_bytes())));
 }
 
+/// The cells of one CREATE or EXTEND, and of their answers.
+const MESSAGE_CELLS: usize = 8;
+
 /// The CREATE cells of a first build from node 0 to node 1.
 fn create_cells(mesh: &Mesh) -> Vec<u8> {
     let cells =
         mesh.trace.iter().filter(|(from, to, _)| (*from, *to) == (0, 1)).flat_map(|(_, _, cells)| cells);
-    let cells: Vec<u8> = cells.copied().take(2 * CELL_BYTES).collect();
-    assert_eq!((cells[4], cells[CELL_BYTES + 4]), (2, 2));
+    let cells: Vec<u8> = cells.copied().take(MESSAGE_CELLS * CELL_BYTES).collect();
+    assert!(cells.chunks(CELL_BYTES).all(|cell| cell[4] == Command::Create as u8));
     cells
 }
 
@@ -191,8 +219,11 @@ fn answer_to(mesh: &mut Mesh, mut cells: Vec<u8>) -> (u8, u8) {
         cell[3] ^= 1;
     }
     mesh.machines[1].handle(NOW, Input::Cells { link: LinkId(16), bytes: cells });
-    let Some(Output::Cells { bytes, .. }) = mesh.machines[1].poll() else { panic!("no answer") };
-    (bytes[4], bytes[6])
+    loop {
+        if let Output::Cells { bytes, .. } = mesh.machines[1].poll().expect("an answer") {
+            return (bytes[4], bytes[6]);
+        }
+    }
 }
 
 #[test]
@@ -210,13 +241,22 @@ fn a_replayed_or_changed_create_is_refused() {
         mesh
     };
     assert_eq!(answer_to(&mut fresh(), cells.clone()).0, 3, "CREATED");
-    // Header 6, fragment header 3: suite at 9, epoch at 10..18, request from 18.
-    for (offset, what) in [(9, "suite"), (17, "epoch"), (18, "ephemeral"), (60, "payload")] {
+    // Header 6, fragment header 3: suite at 9, epoch at 10..18, slot at 18, records from 19.
+    let request = 19 + usize::from(cells[18]) * RECORD_BYTES;
+    let at = |offset: usize| offset + (offset - 9) / FRAGMENT_BYTES * (CELL_BYTES - FRAGMENT_BYTES);
+    let cases = [(9, "suite"), (17, "epoch"), (request, "ephemeral"), (request + 60, "payload")];
+    for (offset, what) in cases {
         let mut changed = cells.clone();
-        changed[offset] ^= 1;
+        changed[at(offset)] ^= 1;
         let refused = (DESTROY, DestroyReason::Handshake as u8);
         assert_eq!(answer_to(&mut fresh(), changed), refused, "{what}");
     }
+    let mut moved = cells.clone();
+    moved[18] = (moved[18] + 1) % 6;
+    assert_eq!(answer_to(&mut fresh(), moved), (DESTROY, DestroyReason::Handshake as u8), "slot");
+    let mut beyond = cells;
+    beyond[18] = 6;
+    assert_eq!(answer_to(&mut fresh(), beyond), (DESTROY, DestroyReason::Protocol as u8), "no slot");
 }
 
 #[test]
@@ -292,7 +332,7 @@ fn a_relay_extends_neither_to_itself_nor_back_nor_twice() {
     for target in [1, 0] {
         let mut mesh = Mesh::new(2, default);
         let circuit = mesh.build();
-        let extend = [node(target).as_bytes(), &[0; 1241][..]].concat();
+        let extend = [node(target).as_bytes(), &[0; CREATE_BYTES][..]].concat();
         mesh.machines[0].originate_all(circuit, 0, Kind::Extend, &extend);
         mesh.run();
         // As the end of the path it has no right to speak of a hop behind it.
@@ -300,7 +340,7 @@ fn a_relay_extends_neither_to_itself_nor_back_nor_twice() {
     }
     let mut mesh = Mesh::new(3, default);
     let circuit = mesh.build();
-    let extend = [node(2).as_bytes(), &[0; 1241][..]].concat();
+    let extend = [node(2).as_bytes(), &[0; CREATE_BYTES][..]].concat();
     mesh.machines[0].originate_all(circuit, 0, Kind::Extend, &extend);
     mesh.run();
     assert_eq!(mesh.closed(circuit).reason, DestroyReason::Protocol);
@@ -313,10 +353,11 @@ fn silence_is_a_timeout_that_blames_the_silent() {
     let path = mesh.path();
     let circuit = mesh.machines[0].build(NOW, &path).unwrap();
     mesh.run();
-    let later = mesh.machines[2].deadline().unwrap();
-    assert!(later <= NOW + Limits::default().hop_timeout);
-    mesh.machines[2].handle(later, Input::Tick);
-    mesh.run();
+    assert!(mesh.machines[2].deadline().unwrap() <= NOW + Limits::default().hop_timeout);
+    // Once as hop of a message to all, once as the last hop so far.
+    mesh.tick(2);
+    assert!(mesh.events[0].is_empty());
+    mesh.tick(2);
     assert_eq!(mesh.closed(circuit), Closed { reason: DestroyReason::Timeout, blamed: Some(2) });
 }
 

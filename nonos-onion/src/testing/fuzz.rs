@@ -9,9 +9,10 @@ use crate::config::Config;
 use crate::descriptor::RelayDescriptor;
 use crate::epoch::EpochKeys;
 use crate::guard::GuardSet;
-use crate::handshake::{Context, Initiator, Responder, SUITE_HYBRID};
+use crate::handshake::{Context, HandshakeError, Initiator, Responder, SUITE_HYBRID};
 use crate::machine::{Input, LinkId, Machine, Output};
 use crate::message::{Kind, Message};
+use crate::records::{CREATE_BYTES, Create, Pending, Routing, Slot};
 use crate::vanguard::Vanguards;
 
 /// Pads or cuts bytes to a length.
@@ -115,10 +116,60 @@ pub fn fuzz_handshake(bytes: &[u8]) {
         epoch: Epoch::from_number(1),
         relay: NodeId::from_bytes([1; 32]),
         network: &network,
+        slot: Slot::new(0).expect("the first slot"),
     };
-    assert!(Responder::read(&context, &[2; 32], bytes, &[3; 32]).is_err());
-    let (initiator, _) = Initiator::start(&context, &[9; 32], &[4; 32]).expect("any key is a key");
-    assert!(initiator.finish(bytes).is_err());
+    assert!(Responder::read(&context, &[2; 32], &sized(bytes), &[3; 32]).is_err());
+    let start = Initiator::start(&context, &[9; 32], &[0; _], &[4; 32]);
+    let (initiator, _) = start.expect("any key is a key");
+    assert!(initiator.finish(&sized(bytes)).is_err());
+}
+
+/// Reads a CREATE message, a hop's routing and the answer to a build; what is accepted is written
+/// again and must be the same bytes.
+///
+/// # Panics
+/// If a decoder is not canonical, or if bytes that no hop made are an answer.
+pub fn fuzz_records(bytes: &[u8]) {
+    let (network, epoch) = (NetworkId::from_name("fuzz"), Epoch::from_number(1));
+    let message: [u8; CREATE_BYTES] = sized(bytes);
+    for message in [bytes, &message] {
+        let Ok(create) = Create::read(message) else { continue };
+        assert_eq!(create.to_bytes(), message);
+        let refused = create.open(NodeId::from_bytes([1; 32]), &network, &[2; 32], &[3; 32]);
+        assert_eq!(refused.err(), Some(HandshakeError));
+    }
+    let routing = sized(bytes);
+    if let Ok(read) = Routing::read(&routing) {
+        assert_eq!(*read.to_bytes(), routing);
+    }
+    let path = [(NodeId::from_bytes([1; 32]), [9; 32]), (NodeId::from_bytes([2; 32]), [9; 32])];
+    for answer in [bytes, message.get(10..).unwrap_or_default()] {
+        let (pending, _) = Pending::start(&network, epoch, &path, &[4; 32]).expect("any key is a key");
+        assert_eq!(pending.finish(answer).err(), Some(HandshakeError));
+    }
+}
+
+/// A CREATE message that no hop can open, for mutation.
+#[must_use]
+pub fn valid_create(content: &[u8]) -> Vec<u8> {
+    let mut message: [u8; CREATE_BYTES] = sized(content);
+    if let Some(slot) = message.get_mut(9) {
+        *slot %= 6;
+    }
+    message.to_vec()
+}
+
+/// A hop's routing, for mutation.
+#[must_use]
+pub fn valid_routing(content: &[u8]) -> Vec<u8> {
+    let mut routing: [u8; 66] = sized(content);
+    if let Some(flags) = routing.first_mut() {
+        *flags = 0;
+    }
+    if let Some(slot) = routing.get_mut(33) {
+        *slot %= 6;
+    }
+    [&routing[..], &[0; 14]].concat()
 }
 
 /// Feeds a node arbitrary cells over a link. The first bytes choose the commands.

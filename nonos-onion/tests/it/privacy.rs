@@ -71,3 +71,19 @@ async fn no_two_bodies_are_ever_equal() {
         assert_eq!(all.len(), distinct.len());
     }
 }
+
+#[tokio::test]
+async fn one_message_of_one_size_builds_all_hops() {
+    for (i, view) in views().await.iter().enumerate() {
+        let own = Network::id_of(u8::try_from(i).unwrap());
+        let count = |command, sent: bool| {
+            let of =
+                |seen: &&nonos_onion::testing::Seen| seen.command() == command && (seen.from == own) == sent;
+            view.cells.iter().filter(of).count()
+        };
+        // Eight cells of CREATE to the next node, eight of CREATED to the one before.
+        let (next, prev) = (if i < 4 { 8 } else { 0 }, if i > 0 { 8 } else { 0 });
+        assert_eq!((count(2, true), count(3, false)), (next, next), "node {i}");
+        assert_eq!((count(2, false), count(3, true)), (prev, prev), "node {i}");
+    }
+}

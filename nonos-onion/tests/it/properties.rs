@@ -1,7 +1,7 @@
 use nonos_identity::wire;
 use nonos_onion::testing::{
     arb_descriptor, arb_pinned, fuzz_cell, fuzz_descriptor, fuzz_guards, fuzz_handshake, fuzz_machine,
-    fuzz_message, fuzz_vanguards, valid_cell, valid_message,
+    fuzz_message, fuzz_records, fuzz_vanguards, valid_cell, valid_create, valid_message, valid_routing,
 };
 use nonos_onion::{GuardSet, RelayDescriptor, Vanguards};
 use proptest::collection::vec;
@@ -83,9 +83,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn no_bytes_complete_a_handshake(bytes in vec(any::<u8>(), 1000..1300)) {
+    fn no_bytes_complete_a_handshake(bytes in vec(any::<u8>(), 1000..1400)) {
         fuzz_handshake(&bytes);
-        fuzz_handshake(bytes.get(..1136).unwrap_or(&bytes));
-        fuzz_handshake(bytes.get(..1232).unwrap_or(&bytes));
+    }
+
+    #[test]
+    fn records_are_canonical_and_bear_any_bytes(
+        content in vec(any::<u8>(), 0..9000),
+        changes in changes(),
+    ) {
+        fuzz_records(&content);
+        fuzz_records(&mutate(valid_create(&content), &changes));
+        fuzz_records(&mutate(valid_routing(&content), &changes));
     }
 }
