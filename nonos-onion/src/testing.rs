@@ -16,7 +16,7 @@ pub use crate::testing::fuzz::{
     fuzz_vanguards, valid_cell, valid_create, valid_message, valid_routing,
 };
 pub use crate::testing::network::{MemoryLinks, Network, Node, Observer, Seen, View};
-pub use crate::testing::simulation::{LinkShape, Simulation};
+pub use crate::testing::simulation::{Fault, LinkShape, Simulation};
 
 use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};
 use crate::guard::GuardSet;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nonos_identity::{Epoch, NetworkId, NodeId, Timestamp};
 use zeroize::Zeroizing;
 
+use crate::cell::CELL_BYTES;
 use crate::circuit::{LocalCircuitId, StreamId};
 use crate::config::Config;
 use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};
@@ -19,6 +20,21 @@ pub struct LinkShape {
     pub bytes_per_second: u64,
 }
 
+/// What a relay, or whoever holds a link inside its encryption, does to one cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It never arrives.
+    Drop,
+    /// A bit of the byte at this offset is flipped.
+    Flip(usize),
+    /// It arrives twice.
+    Repeat,
+    /// It arrives after the one that follows.
+    Swap,
+    /// One of the circuit's earlier cells arrives in its place.
+    Replay,
+}
+
 /// Machines joined by links of a given latency and rate, under a time of its own: the same calls give the
 /// same cells at the same instants, however slow the computer is.
 ///
@@ -28,6 +44,7 @@ pub struct Simulation {
     nodes: Vec<Node>,
     shape: LinkShape,
     shapes: BTreeMap<(usize, usize), LinkShape>,
+    faults: BTreeMap<(usize, usize), Meddler>,
     /// When a direction of a link has sent what it was given.
     free_at: BTreeMap<(usize, usize), Duration>,
     now: Duration,
@@ -45,8 +62,44 @@ struct Node {
     stalled: bool,
     /// Streams offered to it, by the order of their coming.
     offered: Vec<StreamId>,
-    /// Bytes read of each stream.
-    received: BTreeMap<StreamId, u64>,
+    /// Bytes read of each stream, and the first of them.
+    received: BTreeMap<StreamId, (u64, Vec<u8>)>,
+}
+
+/// What is done to the cells of one direction of a link.
+#[derive(Debug)]
+struct Meddler {
+    fault: Fault,
+    /// Cells that still pass.
+    after: u32,
+    first: Option<Vec<u8>>,
+    /// One that waits for the next.
+    held: Option<Vec<u8>>,
+    is_done: bool,
+}
+
+impl Meddler {
+    fn pass(&mut self, cell: &[u8], out: &mut Vec<u8>) {
+        let first = self.first.get_or_insert_with(|| cell.to_vec());
+        if self.after > 0 || self.is_done {
+            self.after = self.after.saturating_sub(1);
+            out.extend_from_slice(cell);
+            self.held.take().into_iter().for_each(|held| out.extend(held));
+            return;
+        }
+        self.is_done = true;
+        match self.fault {
+            Fault::Drop => {}
+            Fault::Flip(offset) => {
+                let mut cell = cell.to_vec();
+                cell.get_mut(offset).into_iter().for_each(|byte| *byte ^= 1);
+                out.extend(cell);
+            }
+            Fault::Repeat => out.extend([cell, cell].concat()),
+            Fault::Swap => self.held = Some(cell.to_vec()),
+            Fault::Replay => out.extend_from_slice(first),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -55,6 +108,9 @@ enum Event {
     Cells { from: usize, to: usize, bytes: Vec<u8> },
     Sent { from: usize, to: usize, buffer: Vec<u8> },
 }
+
+/// Bytes of a stream that are kept.
+const KEPT_BYTES: usize = 64 * 1024;
 
 /// Bytes given to a machine at a time.
 const CHUNK: [u8; 16 * 1024] = [7; 16 * 1024];
@@ -86,6 +142,7 @@ impl Simulation {
             nodes: (0..nodes).map(node).collect(),
             shape,
             shapes: BTreeMap::new(),
+            faults: BTreeMap::new(),
             free_at: BTreeMap::new(),
             now,
             events: BTreeMap::new(),
@@ -96,6 +153,12 @@ impl Simulation {
     /// Gives one direction of a link a shape of its own.
     pub fn shape(&mut self, from: usize, to: usize, shape: LinkShape) {
         self.shapes.insert((from, to), shape);
+    }
+
+    /// Meddles with one cell of a direction of a link, after so many have passed from now on.
+    pub fn meddle(&mut self, from: usize, to: usize, fault: Fault, after: u32) {
+        let meddler = Meddler { fault, after, first: None, held: None, is_done: false };
+        self.faults.insert((from, to), meddler);
     }
 
     /// A node stops reading its streams.
@@ -165,7 +228,13 @@ impl Simulation {
     /// Bytes that a node has read of a stream.
     #[must_use]
     pub fn received(&self, node: usize, stream: StreamId) -> u64 {
-        self.nodes.get(node).and_then(|node| node.received.get(&stream)).copied().unwrap_or(0)
+        self.nodes.get(node).and_then(|node| node.received.get(&stream)).map_or(0, |(count, _)| *count)
+    }
+
+    /// The first 64 KiB that a node has read of a stream.
+    #[must_use]
+    pub fn received_bytes(&self, node: usize, stream: StreamId) -> &[u8] {
+        self.nodes.get(node).and_then(|node| node.received.get(&stream)).map_or(&[], |(_, bytes)| bytes)
     }
 
     /// Bytes that a node holds for all its circuits: cells that wait for links, and streams not read.
@@ -270,14 +339,21 @@ impl Simulation {
         }
     }
 
-    fn carry(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
+    fn carry(&mut self, from: usize, to: usize, buffer: Vec<u8>) {
+        let mut bytes = Vec::with_capacity(buffer.len());
+        match self.faults.get_mut(&(from, to)) {
+            Some(meddler) => buffer.chunks(CELL_BYTES).for_each(|cell| meddler.pass(cell, &mut bytes)),
+            None => bytes.extend_from_slice(&buffer),
+        }
         let LinkShape { latency, bytes_per_second } = self.shape_of(from, to);
-        let nanos = bytes.len() as u64 * 1_000_000_000 / bytes_per_second;
+        let nanos = buffer.len() as u64 * 1_000_000_000 / bytes_per_second;
         let start = self.free_at.get(&(from, to)).copied().unwrap_or_default().max(self.now);
         let end = start + Duration::from_nanos(nanos);
         self.free_at.insert((from, to), end);
-        self.schedule(end + latency, Event::Cells { from, to, bytes: bytes.clone() });
-        self.schedule(end, Event::Sent { from, to, buffer: bytes });
+        if !bytes.is_empty() {
+            self.schedule(end + latency, Event::Cells { from, to, bytes });
+        }
+        self.schedule(end, Event::Sent { from, to, buffer });
     }
 
     fn read(&mut self, node: usize, stream: StreamId) {
@@ -286,7 +362,9 @@ impl Simulation {
         if !node.stalled {
             let mut bytes = Vec::new();
             node.machine.read(now, stream, usize::MAX, &mut bytes);
-            *node.received.entry(stream).or_default() += bytes.len() as u64;
+            let (count, kept) = node.received.entry(stream).or_default();
+            *count += bytes.len() as u64;
+            kept.extend(bytes.iter().take(KEPT_BYTES - kept.len()));
         }
     }
 

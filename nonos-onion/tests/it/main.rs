@@ -6,6 +6,7 @@ mod circuits;
 mod congestion;
 mod faults;
 mod guards;
+mod meddling;
 mod paths;
 mod privacy;
 mod properties;
