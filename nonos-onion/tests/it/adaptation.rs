@@ -35,7 +35,7 @@ fn congestion_never_goes_below_the_bound() {
     let attack = |_, class: HopClass| if class >= HopClass::Three { SLOW } else { AMPLE };
     for number in 0..50 {
         let mut fixed = start(HopClass::Three, HopClass::Three, number);
-        assert_eq!(changes(&mut fixed, attack), []);
+        assert_eq!(changes(&mut fixed, attack), Vec::<u64>::new());
         let mut wide = start(HopClass::Three, HopClass::Five, number);
         let at = changes(&mut wide, attack);
         assert_eq!((wide.class(), at.len()), (HopClass::Three, 2));
@@ -66,7 +66,7 @@ fn load_that_comes_and_goes_changes_nothing() {
     for period in 1..=u64::from(Adaptation::SHORTEN_AFTER) {
         let mut adaptation = start(HopClass::Two, HopClass::Four, 3);
         let swing = |number: u64, _| if (number / period).is_multiple_of(2) { SLOW } else { AMPLE };
-        assert_eq!(changes(&mut adaptation, swing), [], "period {period}");
+        assert_eq!(changes(&mut adaptation, swing), Vec::<u64>::new(), "period {period}");
     }
     // What suffices for three but not for four stays at three for hours after each try.
     let mut adaptation = start(HopClass::Three, HopClass::Four, 4);
