@@ -16,6 +16,7 @@ mod machine;
 mod message;
 mod mux;
 mod path;
+pub mod service;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

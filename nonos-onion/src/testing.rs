@@ -3,6 +3,7 @@
 
 mod fuzz;
 mod network;
+mod service;
 mod simulation;
 
 use core::time::Duration;
@@ -12,9 +13,11 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 pub use crate::testing::fuzz::{
-    fuzz_cell, fuzz_descriptor, fuzz_handshake, fuzz_machine, fuzz_message, valid_cell, valid_message,
+    fuzz_cell, fuzz_descriptor, fuzz_handshake, fuzz_machine, fuzz_message, fuzz_service_descriptor,
+    valid_cell, valid_message,
 };
 pub use crate::testing::network::{MemoryLinks, Network, Node, Observer, Seen, View};
+pub use crate::testing::service::{arb_service_descriptor, check_directory};
 pub use crate::testing::simulation::{LinkShape, Simulation};
 
 use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};

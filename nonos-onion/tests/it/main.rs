@@ -7,4 +7,5 @@ mod faults;
 mod paths;
 mod privacy;
 mod properties;
+mod service;
 mod vectors;
