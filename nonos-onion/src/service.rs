@@ -18,7 +18,8 @@
 //! What each party learns:
 //! - *A directory*: blinded key, period, revision, expiry epoch, and when somebody stores or fetches. Not
 //!   the address, the introduction points, or whether clients are authorised; nor that two periods' records
-//!   are of one service, if it has never seen the address. It can withhold a record or serve an old one.
+//!   are of one service, if it does not know the address: only the time at which they come hints at that. It
+//!   can withhold a record or serve an old one.
 //! - *Whoever knows the address*: that the service is there, whether it is open to all, and the number of
 //!   authorised clients rounded up to sixteen. Not who they are, or which entries of two descriptors
 //!   belong to one of them.

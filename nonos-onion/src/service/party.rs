@@ -222,7 +222,8 @@ impl Client {
     /// honest directory among them is enough.
     ///
     /// # Errors
-    /// [`DescriptorError::NotFound`] if there are none, otherwise why the last one did not open.
+    /// [`DescriptorError::NotFound`] if there are none, the first rollback if there was one, otherwise why the
+    /// last record did not open.
     pub fn open_newest(
         &self,
         period: TimePeriod,
@@ -236,6 +237,7 @@ impl Client {
         ) {
             (Ok(best), Ok(opened)) if opened.revision > best.revision => Ok(opened),
             (Ok(best), _) => Ok(best),
+            (rollback @ Err(DescriptorError::Rollback { .. }), Err(_)) => rollback,
             (Err(_), outcome) => outcome,
         };
         copies.iter().take(MAX_COPIES).fold(Err(DescriptorError::NotFound), newer)
