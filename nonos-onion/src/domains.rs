@@ -13,5 +13,39 @@ pub const EPOCH_CHAIN: Domain = Domain::new("nonos/onion/epoch-chain/v1");
 /// Derivation of one epoch's onion key from its link of the chain.
 pub const EPOCH_KEY: Domain = Domain::new("nonos/onion/epoch-key/v1");
 
+/// Blinding parameter of a service's identity key in one time period.
+pub const SERVICE_BLINDING: Domain = Domain::new("nonos/onion/service-blinding/v1");
+/// Derivation of the nonce prefix that belongs to a blinded signing key.
+pub const SERVICE_NONCE_PREFIX: Domain = Domain::new("nonos/onion/service-nonce-prefix/v1");
+/// What knowing a service's address is worth in one time period.
+pub const SERVICE_SUBCREDENTIAL: Domain = Domain::new("nonos/onion/service-subcredential/v1");
+/// Signature of a service descriptor by the blinded key.
+pub const SERVICE_DESCRIPTOR: Domain = Domain::new("nonos/onion/service-descriptor/v1");
+/// All randomness of one service descriptor, from the caller's seed.
+pub const SERVICE_RANDOMNESS: Domain = Domain::new("nonos/onion/service-randomness/v1");
+/// Key of the outer layer of a service descriptor.
+pub const SERVICE_OUTER_KEY: Domain = Domain::new("nonos/onion/service-outer-key/v1");
+/// Key of the inner layer of a service descriptor.
+pub const SERVICE_INNER_KEY: Domain = Domain::new("nonos/onion/service-inner-key/v1");
+/// Id and key of one authorised client in one service descriptor.
+pub const SERVICE_CLIENT_KEY: Domain = Domain::new("nonos/onion/service-client-key/v1");
+/// Where a directory keeps a service descriptor.
+pub const SERVICE_INDEX: Domain = Domain::new("nonos/onion/service-index/v1");
+
 /// Every domain above, for the workspace-wide uniqueness test.
-pub const ALL: &[Domain] = &[HANDSHAKE, HYBRID_PSK, LAYER_KEYS, EPOCH_CHAIN, EPOCH_KEY];
+pub const ALL: &[Domain] = &[
+    HANDSHAKE,
+    HYBRID_PSK,
+    LAYER_KEYS,
+    EPOCH_CHAIN,
+    EPOCH_KEY,
+    SERVICE_BLINDING,
+    SERVICE_NONCE_PREFIX,
+    SERVICE_SUBCREDENTIAL,
+    SERVICE_DESCRIPTOR,
+    SERVICE_RANDOMNESS,
+    SERVICE_OUTER_KEY,
+    SERVICE_INNER_KEY,
+    SERVICE_CLIENT_KEY,
+    SERVICE_INDEX,
+];

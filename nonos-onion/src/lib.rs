@@ -21,6 +21,7 @@ mod path;
 mod pinned;
 mod pool;
 mod records;
+pub mod service;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod vanguard;

@@ -1,7 +1,7 @@
 use core::time::Duration;
 
 use nonos_identity::wire::{self, Wire};
-use nonos_identity::{Epoch, NetworkId, NodeId};
+use nonos_identity::{Epoch, NetworkId, NodeId, OnionAddress, OnionNetwork, SigningKey, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::cell::{self, BODY_BYTES, Body, CELL_BYTES, Cell, Command, Fragment};
@@ -13,6 +13,10 @@ use crate::handshake::{Context, HandshakeError, Initiator, Responder, SUITE_HYBR
 use crate::machine::{Input, LinkId, Machine, Output};
 use crate::message::{Kind, Message};
 use crate::records::{CREATE_BYTES, Create, Pending, Routing, Slot};
+use crate::service::{
+    Client, DirectoryIndex, Outer, ServiceDescriptor, SharedRandom, SignedDescriptor, TimePeriod,
+    validate_for_store,
+};
 use crate::vanguard::Vanguards;
 
 /// Pads or cuts bytes to a length.
@@ -80,7 +84,7 @@ pub fn fuzz_message(bytes: &[u8]) {
 /// # Panics
 /// If the decoder is not canonical.
 pub fn fuzz_descriptor(bytes: &[u8]) {
-    fuzz_record::<RelayDescriptor>(bytes);
+    fuzz_wire::<RelayDescriptor>(bytes);
 }
 
 /// Reads a set of guards; what is accepted is written again and must be the same bytes.
@@ -88,7 +92,7 @@ pub fn fuzz_descriptor(bytes: &[u8]) {
 /// # Panics
 /// If the decoder is not canonical.
 pub fn fuzz_guards(bytes: &[u8]) {
-    fuzz_record::<GuardSet>(bytes);
+    fuzz_wire::<GuardSet>(bytes);
 }
 
 /// Reads vanguards; what is accepted is written again and must be the same bytes.
@@ -96,12 +100,30 @@ pub fn fuzz_guards(bytes: &[u8]) {
 /// # Panics
 /// If the decoder is not canonical.
 pub fn fuzz_vanguards(bytes: &[u8]) {
-    fuzz_record::<Vanguards>(bytes);
+    fuzz_wire::<Vanguards>(bytes);
 }
 
-fn fuzz_record<T: Wire>(bytes: &[u8]) {
-    if let Ok(record) = wire::from_bytes::<T>(bytes) {
-        assert_eq!(wire::to_bytes(&record), bytes);
+/// Reads a service descriptor, its outer layer and its content; what is accepted is written again and must be
+/// the same bytes. Shows the bytes to a client and a directory too.
+///
+/// # Panics
+/// If a decoder is not canonical.
+pub fn fuzz_service_descriptor(bytes: &[u8]) {
+    fuzz_wire::<SignedDescriptor>(bytes);
+    fuzz_wire::<Outer>(bytes);
+    fuzz_wire::<ServiceDescriptor>(bytes);
+    let (network, now) = (NetworkId::from_name("fuzz"), Timestamp::from_secs(1_740_000_000));
+    let index = DirectoryIndex::from_bytes([1; 32]);
+    let random = |_| Some(SharedRandom::from_bytes([2; 32]));
+    assert!(validate_for_store(&network, now, &random, index, bytes).is_err());
+    let address = OnionAddress::new(OnionNetwork::Mesh, SigningKey::from_seed(&[3; 32]).public());
+    let client = Client::new(network, &address, None).expect("an address of the mesh");
+    assert!(client.open(TimePeriod::at(now), bytes, now, None).is_err());
+}
+
+fn fuzz_wire<T: Wire>(bytes: &[u8]) {
+    if let Ok(value) = wire::from_bytes::<T>(bytes) {
+        assert_eq!(wire::to_bytes(&value), bytes);
     }
 }
 
@@ -178,7 +200,7 @@ pub fn valid_routing(content: &[u8]) -> Vec<u8> {
 /// If the machine asks for what no driver could do.
 pub fn fuzz_machine(bytes: &[u8]) {
     let now = Duration::from_secs(600_000);
-    let wall = nonos_identity::Timestamp::from_secs(now.as_secs());
+    let wall = Timestamp::from_secs(now.as_secs());
     let keys = EpochKeys::new(Zeroizing::new([5; 32]), wall);
     let config = Config::new(NetworkId::from_name("fuzz"), NodeId::from_bytes([1; 32]));
     let mut machine = Machine::new(config, keys, now, [6; 32]).expect("default limits");

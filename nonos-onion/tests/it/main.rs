@@ -10,6 +10,7 @@ mod meddling;
 mod paths;
 mod privacy;
 mod properties;
+mod service;
 mod suppression;
 mod vanguards;
 mod vectors;
