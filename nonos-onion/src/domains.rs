@@ -12,6 +12,11 @@ pub const LAYER_KEYS: Domain = Domain::new("nonos/onion/layer-keys/v1");
 pub const EPOCH_CHAIN: Domain = Domain::new("nonos/onion/epoch-chain/v1");
 /// Derivation of one epoch's onion key from its link of the chain.
 pub const EPOCH_KEY: Domain = Domain::new("nonos/onion/epoch-key/v1");
+/// A shard of an object, bound to the object's context and to the shard's place.
+pub const SHARD: Domain = Domain::new("nonos/onion/shard/v1");
+/// The manifest of an object's shards.
+pub const MULTIPATH_MANIFEST: Domain = Domain::new("nonos/onion/multipath-manifest/v1");
 
 /// Every domain above, for the workspace-wide uniqueness test.
-pub const ALL: &[Domain] = &[HANDSHAKE, HYBRID_PSK, LAYER_KEYS, EPOCH_CHAIN, EPOCH_KEY];
+pub const ALL: &[Domain] =
+    &[HANDSHAKE, HYBRID_PSK, LAYER_KEYS, EPOCH_CHAIN, EPOCH_KEY, SHARD, MULTIPATH_MANIFEST];

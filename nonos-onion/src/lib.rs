@@ -14,6 +14,7 @@ mod handshake;
 pub mod link;
 mod machine;
 mod message;
+pub mod multipath;
 mod mux;
 mod path;
 #[cfg(any(test, feature = "testing"))]

@@ -12,7 +12,8 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 pub use crate::testing::fuzz::{
-    fuzz_cell, fuzz_descriptor, fuzz_handshake, fuzz_machine, fuzz_message, valid_cell, valid_message,
+    fuzz_cell, fuzz_descriptor, fuzz_handshake, fuzz_machine, fuzz_manifest, fuzz_message, fuzz_multipath,
+    valid_cell, valid_message,
 };
 pub use crate::testing::network::{MemoryLinks, Network, Node, Observer, Seen, View};
 pub use crate::testing::simulation::{LinkShape, Simulation};

@@ -4,6 +4,7 @@
 mod circuits;
 mod congestion;
 mod faults;
+mod multipath;
 mod paths;
 mod privacy;
 mod properties;
