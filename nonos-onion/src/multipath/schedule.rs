@@ -56,7 +56,7 @@ impl Schedule {
     }
 
     /// Whether a path was asked for a shard and has not answered.
-    pub(crate) fn is_asked(&self, path: usize, id: ShardId) -> bool {
+    fn is_asked(&self, path: usize, id: ShardId) -> bool {
         self.lane(path).is_some_and(|lane| lane.asked.contains(&id))
     }
 

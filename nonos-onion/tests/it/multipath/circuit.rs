@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nonos_onion::link::{ByteLink, CircuitHandle};
 use nonos_onion::multipath::{Code, Object, PathFault, Progress, Report, ShardFault, Sink, fetch, serve};
 use nonos_onion::testing::{Network, Node};
+use tokio::time::Instant;
 
 use crate::multipath::{CODES, context, noise};
 
