@@ -134,8 +134,7 @@ fn shards(object: &Object) -> Vec<Shard> {
 fn stripes(c: &mut Criterion) {
     let mut group = c.benchmark_group("multipath");
     group.throughput(Throughput::Bytes(STRIPE_BYTES as u64));
-    let stripe: Vec<u8> =
-        (0..STRIPE_BYTES as u32).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let stripe: Vec<u8> = (0_u32..1 << 20).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
     let context = WideDigest::from_bytes([7; 64]);
     for (name, code) in [("2+1", Code::Xor2of3), ("4+2", Code::ReedSolomon4of6)] {
         group.bench_function(format!("encode_and_hash/code={name}"), |b| {

@@ -157,7 +157,8 @@ impl FetchError {
 ///
 /// It ends as soon as the last stripe is written; answers still on their way are dropped with the
 /// streams. Dropping the future ends all of it. Beside the open stripes
-/// ([`MAX_OPEN_STRIPES`](crate::multipath::MAX_OPEN_STRIPES)) it holds three shards for each path.
+/// ([`MAX_OPEN_STRIPES`](crate::multipath::MAX_OPEN_STRIPES)) it holds one shard for each path and
+/// [`MAX_PATHS`] more.
 ///
 /// # Errors
 /// [`FetchError`].

@@ -89,10 +89,9 @@ impl Schedule {
         if lane.asked.len() >= lane.limit {
             return None;
         }
-        let beside = lane.asked.len();
-        let id = self
-            .wanted(path, rebuild)
-            .or_else(|| if beside > MAX_BESIDE_SPARE { None } else { self.spare(path, rebuild) })?;
+        let may_spare = lane.asked.len() <= MAX_BESIDE_SPARE;
+        let wanted = self.wanted(path, rebuild);
+        let id = wanted.or_else(|| self.spare(path, rebuild).filter(|_| may_spare))?;
         self.lanes.get_mut(path)?.as_mut()?.asked.push_back(id);
         Some(id)
     }
@@ -115,13 +114,10 @@ impl Schedule {
     /// One shard more of a stripe that others were asked for, the least asked for first. Not of
     /// one that needs no more than what this very path is about to send.
     fn spare(&self, path: usize, rebuild: &Rebuild) -> Option<ShardId> {
-        let own = |stripe| {
-            let lane = self.lane(path);
-            lane.map_or(0, |lane| lane.asked.iter().filter(|id| id.stripe == stripe).count())
-        };
+        let own = |stripe| self.lane(path).map_or(0, |lane| of(lane.asked.iter().copied(), stripe).count());
         let waiting = self.active.iter().filter(|stripe| own(**stripe) < rebuild.needs(**stripe));
-        let asked = |stripe: u32| self.asked().filter(|id| id.stripe == stripe).count();
-        let excess = |stripe: &&u32| asked(**stripe) - rebuild.needs(**stripe).min(asked(**stripe));
+        let excess =
+            |stripe: &&u32| of(self.asked(), **stripe).count().saturating_sub(rebuild.needs(**stripe));
         self.pick(*waiting.min_by_key(excess)?, path, rebuild)
     }
 
@@ -138,8 +134,7 @@ impl Schedule {
 
     /// Different shards of a stripe that are on their way.
     fn coming(&self, stripe: u32, rebuild: &Rebuild) -> usize {
-        let of_stripe = self.asked().filter(|id| id.stripe == stripe && !rebuild.holds(*id));
-        of_stripe.collect::<BTreeSet<_>>().len()
+        of(self.asked(), stripe).filter(|id| !rebuild.holds(*id)).collect::<BTreeSet<_>>().len()
     }
 
     fn asked(&self) -> impl Iterator<Item = ShardId> {
@@ -149,4 +144,9 @@ impl Schedule {
     fn lane(&self, path: usize) -> Option<&Lane> {
         self.lanes.get(path)?.as_ref()
     }
+}
+
+/// The shards of one stripe among `ids`.
+fn of(ids: impl Iterator<Item = ShardId>, stripe: u32) -> impl Iterator<Item = ShardId> {
+    ids.filter(move |id| id.stripe == stripe)
 }
