@@ -264,6 +264,7 @@ proptest! {
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         noise in vec(any::<u8>(), 0..300),
         kind in 0..5_u8,
+        len in 0..3_u8,
     ) {
         let (manifest, _) = encode(Code::Xor2of3, &vec![0; stripes * (STRIPE_BYTES - 9)]);
         let mut bytes = wire::to_bytes(&*manifest);
@@ -276,6 +277,6 @@ proptest! {
         fuzz_manifest(&noise);
         fuzz_multipath(&noise);
         fuzz_multipath(&[&[kind][..], &noise].concat());
-        fuzz_multipath(&[kind, 0, 0, 0, 1, 2, 0, 0, 0, 0]);
+        fuzz_multipath(&[kind, 0, 0, 0, 1, 2, 0, 0, 0, len]);
     }
 }
