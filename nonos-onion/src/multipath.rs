@@ -12,6 +12,7 @@ mod code;
 mod encoder;
 #[cfg(feature = "tokio")]
 mod fetch;
+#[cfg(feature = "tokio")]
 pub(crate) mod frame;
 mod manifest;
 mod object;
@@ -29,6 +30,7 @@ pub use crate::multipath::encoder::{EncodeError, Encoder};
 pub use crate::multipath::fetch::{
     FetchError, MAX_PATHS, PathFault, PathReport, Progress, Report, Sink, fetch,
 };
+#[cfg(feature = "tokio")]
 pub use crate::multipath::frame::FrameError;
 pub use crate::multipath::manifest::{
     MAX_OBJECT_BYTES, MAX_STRIPES, Manifest, ManifestError, Shard, ShardError, ShardFault, ShardId,
