@@ -1,12 +1,13 @@
-//! Costs of a cell, of a handshake and of a circuit. Names are `module::operation/key=value`.
+//! Costs of a cell, of a handshake, of a circuit and of a stripe. Names are `module::operation/key=value`.
 #![expect(clippy::indexing_slicing, reason = "the machines of a bench are numbered by it")]
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use nonos_identity::{Epoch, NetworkId, NodeId, Timestamp};
+use nonos_identity::{Epoch, NetworkId, NodeId, Timestamp, WideDigest};
 use nonos_onion::cgo::{ClientLayer, LAYER_SEED_BYTES, RelayLayer};
+use nonos_onion::multipath::{Code, Encoder, Object, Rebuild, STRIPE_BYTES, Shard, ShardId};
 use nonos_onion::{
     BandwidthClass, Config, EpochKeys, FamilyTag, Input, LinkId, Machine, Output, RelayDescriptor, SubnetTag,
 };
@@ -169,9 +170,49 @@ fn circuits(c: &mut Criterion) {
     group.finish();
 }
 
+/// The shards of one stripe with one data shard missing, checked.
+fn shards(object: &Object) -> Vec<Shard> {
+    let code = object.manifest().code();
+    let shard = |number: usize| {
+        let id = ShardId { stripe: 0, shard: u8::try_from(number).expect("few shards") };
+        let bytes = object.shard(id).expect("memory").expect("the stripe is there");
+        object.manifest().check(0, id, bytes).expect("unchanged")
+    };
+    (1..=code.data()).map(shard).collect()
+}
+
+fn stripes(c: &mut Criterion) {
+    let mut group = c.benchmark_group("multipath");
+    group.throughput(Throughput::Bytes(STRIPE_BYTES as u64));
+    let stripe: Vec<u8> = (0_u32..1 << 20).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let context = WideDigest::from_bytes([7; 64]);
+    for (name, code) in [("2+1", Code::Xor2of3), ("4+2", Code::ReedSolomon4of6)] {
+        group.bench_function(format!("encode_and_hash/code={name}"), |b| {
+            b.iter(|| Encoder::new(context, code).stripe(&mut &stripe[..]).expect("memory"));
+        });
+        let object = Object::from_bytes(context, code, stripe.clone()).expect("one stripe");
+        let parity = ShardId { stripe: 0, shard: u8::try_from(code.data()).expect("few shards") };
+        group.bench_function(format!("encode/code={name}"), |b| {
+            b.iter(|| object.shard(parity).expect("memory"))
+        });
+        let manifest = std::sync::Arc::new(object.manifest().clone());
+        let have = std::collections::BTreeSet::new();
+        group.bench_function(format!("rebuild/code={name} missing=1"), |b| {
+            b.iter_batched(
+                || (Rebuild::new(manifest.clone(), &have), shards(&object)),
+                |(mut rebuild, shards)| {
+                    shards.into_iter().map(|shard| rebuild.add(shard).expect("of this object")).last()
+                },
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    targets = cells, handshakes, circuits
+    targets = cells, handshakes, circuits, stripes
 }
 criterion_main!(benches);

@@ -12,6 +12,10 @@ pub const LAYER_KEYS: Domain = Domain::new("nonos/onion/layer-keys/v1");
 pub const EPOCH_CHAIN: Domain = Domain::new("nonos/onion/epoch-chain/v1");
 /// Derivation of one epoch's onion key from its link of the chain.
 pub const EPOCH_KEY: Domain = Domain::new("nonos/onion/epoch-key/v1");
+/// A shard of an object, bound to the object's context and to the shard's place.
+pub const SHARD: Domain = Domain::new("nonos/onion/shard/v1");
+/// The manifest of an object's shards.
+pub const MULTIPATH_MANIFEST: Domain = Domain::new("nonos/onion/multipath-manifest/v1");
 
 /// Blinding parameter of a service's identity key in one time period.
 pub const SERVICE_BLINDING: Domain = Domain::new("nonos/onion/service-blinding/v1");
@@ -39,6 +43,8 @@ pub const ALL: &[Domain] = &[
     LAYER_KEYS,
     EPOCH_CHAIN,
     EPOCH_KEY,
+    SHARD,
+    MULTIPATH_MANIFEST,
     SERVICE_BLINDING,
     SERVICE_NONCE_PREFIX,
     SERVICE_SUBCREDENTIAL,

@@ -16,6 +16,7 @@ mod handshake;
 pub mod link;
 mod machine;
 mod message;
+pub mod multipath;
 mod mux;
 mod path;
 mod pinned;

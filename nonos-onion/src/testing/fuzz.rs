@@ -12,6 +12,8 @@ use crate::guard::GuardSet;
 use crate::handshake::{Context, HandshakeError, Initiator, Responder, SUITE_HYBRID};
 use crate::machine::{Input, LinkId, Machine, Output};
 use crate::message::{Kind, Message};
+use crate::multipath::Manifest;
+use crate::multipath::frame::{Reply, Request};
 use crate::records::{CREATE_BYTES, Create, Pending, Routing, Slot};
 use crate::service::{
     Client, DirectoryIndex, Outer, ServiceDescriptor, SharedRandom, SignedDescriptor, TimePeriod,
@@ -124,6 +126,38 @@ pub fn fuzz_service_descriptor(bytes: &[u8]) {
 fn fuzz_wire<T: Wire>(bytes: &[u8]) {
     if let Ok(value) = wire::from_bytes::<T>(bytes) {
         assert_eq!(wire::to_bytes(&value), bytes);
+    }
+}
+
+/// Reads a manifest; what is accepted is written again and must be the same bytes, and its stripes
+/// must be the object.
+///
+/// # Panics
+/// If the decoder is not canonical.
+pub fn fuzz_manifest(bytes: &[u8]) {
+    let Ok(manifest) = wire::from_bytes::<Manifest>(bytes) else { return };
+    assert_eq!(wire::to_bytes(&manifest), bytes);
+    let end = (0..manifest.stripes()).fold(0, |end, stripe| {
+        assert_eq!(manifest.range(stripe).start, end);
+        assert!(manifest.shard_bytes(stripe) > 0);
+        manifest.range(stripe).end
+    });
+    assert_eq!(end, manifest.object_bytes());
+}
+
+/// Reads a request and a reply of a transfer; what is accepted is written again and must be the
+/// same bytes.
+///
+/// # Panics
+/// If a decoder is not canonical.
+pub fn fuzz_multipath(bytes: &[u8]) {
+    let request = sized(bytes);
+    if let Ok(read) = Request::read(&request) {
+        assert_eq!(read.write(), request);
+    }
+    let reply = sized(bytes);
+    if let Ok(read) = Reply::read(&reply) {
+        assert_eq!(read.write(), reply);
     }
 }
 

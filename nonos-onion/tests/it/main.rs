@@ -7,6 +7,7 @@ mod congestion;
 mod faults;
 mod guards;
 mod meddling;
+mod multipath;
 mod paths;
 mod privacy;
 mod properties;
