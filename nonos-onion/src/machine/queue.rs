@@ -61,7 +61,8 @@ pub(super) struct Route {
 
 impl Route {
     fn queued(&self) -> usize {
-        (self.buffers.iter().map(Vec::len).sum::<usize>() - self.head) / CELL_BYTES
+        let last = self.buffers.back().map_or(0, Vec::len);
+        (self.buffers.len().saturating_sub(1) * BUFFER_BYTES + last - self.head) / CELL_BYTES
     }
 
     fn push(&mut self, id: u32, command: Command, body: &Body, spare: &mut Buffers) {
