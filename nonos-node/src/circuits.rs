@@ -129,19 +129,20 @@ const BLAME_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Shared {
     /// Builds a circuit of three relays to `destination`. None of them is in `never`; those in
-    /// `avoid` are taken only if too few others are left.
+    /// `avoid` are taken only if too few others are left, those in `apart` before these.
     async fn route(
         &self,
         purpose: &str,
         destination: NodeId,
         never: &[NodeId],
         avoid: &[NodeId],
+        apart: &[NodeId],
     ) -> Result<Route, RouteError> {
         let mut avoid: Vec<NodeId> = avoid.to_vec();
         let mut outcome = Err(RouteError::Destination(destination));
         for _ in 0..TRIES {
             let now = clock::now();
-            let path = self.path(destination, never, &avoid, now)?;
+            let path = self.path(destination, never, &avoid, apart, now)?;
             let relays: Vec<NodeId> = path.iter().map(|hop| hop.relay).take(path.len() - 1).collect();
             match self.onion.build(path).await {
                 Ok(circuit) => {
@@ -170,13 +171,30 @@ impl Shared {
         destination: NodeId,
         never: &[NodeId],
     ) -> Result<Route, RouteError> {
-        let route = self.route(purpose, destination, never, &[]).await?;
+        self.route_apart(purpose, destination, never, &[]).await
+    }
+
+    /// The same, and disjoint from circuits that have the relays in `apart` if there are enough others.
+    pub(crate) async fn route_apart(
+        &self,
+        purpose: &str,
+        destination: NodeId,
+        never: &[NodeId],
+        apart: &[NodeId],
+    ) -> Result<Route, RouteError> {
+        let route = self.route(purpose, destination, never, &[], apart).await?;
         self.tell(Event::CircuitBuilt(route.view.clone()));
         Ok(route)
     }
 
-    /// Builds a successor of a circuit that was lost, around the relay that failed.
-    pub(crate) async fn reroute(&self, lost: &Route, avoid: &mut Vec<NodeId>) -> Result<Route, RouteError> {
+    /// Builds a successor of a circuit that was lost, around the relay that failed, and apart from other
+    /// circuits as [`Self::route_apart`] does.
+    pub(crate) async fn reroute(
+        &self,
+        lost: &Route,
+        avoid: &mut Vec<NodeId>,
+        apart: &[NodeId],
+    ) -> Result<Route, RouteError> {
         let closed = tokio::time::timeout(BLAME_PATIENCE, lost.circuit.closed()).await;
         let blamed =
             closed.ok().and_then(|closed| closed.blamed).and_then(|hop| lost.view.relays.get(hop)).copied();
@@ -184,7 +202,8 @@ impl Shared {
             self.observe(relay, Evidence::RelayFailed);
             avoid.push(relay);
         }
-        let route = self.route(&lost.view.purpose, lost.view.destination, &lost.never, avoid).await?;
+        let (purpose, destination) = (&lost.view.purpose, lost.view.destination);
+        let route = self.route(purpose, destination, &lost.never, avoid, apart).await?;
         self.tell(Event::CircuitRebuilt { blamed, circuit: route.view.clone() });
         Ok(route)
     }
@@ -194,6 +213,7 @@ impl Shared {
         destination: NodeId,
         never: &[NodeId],
         avoid: &[NodeId],
+        apart: &[NodeId],
         now: Timestamp,
     ) -> Result<Vec<RelayDescriptor>, RouteError> {
         let board = self.board();
@@ -205,11 +225,12 @@ impl Shared {
             ..PathRules::default()
         });
         let never: Vec<NodeId> = [self.me, destination].iter().chain(never).copied().collect();
-        let strict: Vec<NodeId> = never.iter().chain(avoid).copied().collect();
+        let sound: Vec<NodeId> = never.iter().chain(avoid).copied().collect();
+        let disjoint: Vec<NodeId> = sound.iter().chain(apart).copied().collect();
         let select =
             |exclude: &[NodeId]| selector.select(&candidates, exclude, HopClass::Three, now, clock::random());
         // A relay that failed once may be all there is left.
-        let selection = select(&strict).or_else(|_| select(&never))?;
+        let selection = select(&disjoint).or_else(|_| select(&sound)).or_else(|_| select(&never))?;
         Ok(selection.relays.into_iter().chain([end]).collect())
     }
 

@@ -106,7 +106,8 @@ impl Lanes {
             kept_bytes: 0,
         };
         for number in 1..=PATHS {
-            let route = shared.first_route(&format!("fetch {number}"), provider, &[]).await?;
+            let purpose = format!("fetch {number}");
+            let route = shared.route_apart(&purpose, provider, &[], &lanes.relays()).await?;
             lanes.add(route).await?;
         }
         Ok(lanes)
@@ -278,8 +279,14 @@ impl Lanes {
             return Err(FetchError::Losses(self.losses));
         }
         let Some(lost) = self.lanes.remove(&id) else { return Err(FetchError::Silent) };
-        let route = self.shared.reroute(&lost.route, &mut self.avoid).await?;
+        let apart = self.relays();
+        let route = self.shared.reroute(&lost.route, &mut self.avoid, &apart).await?;
         self.add(route).await
+    }
+
+    /// The relays of all lanes: one that fails, or watches, should have one lane at most.
+    fn relays(&self) -> Vec<NodeId> {
+        self.lanes.values().flat_map(|lane| &lane.route.view.relays).copied().collect()
     }
 
     async fn add(&mut self, route: Route) -> Result<u64, FetchError> {

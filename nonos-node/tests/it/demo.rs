@@ -61,6 +61,16 @@ fn a_capsule_is_spread_run_proved_verified_scored_and_paid() {
     assert_eq!(proven(&report), ["identity", "state"]);
 }
 
+/// Where there are six relays, no relay has both circuits of a fetch.
+#[test]
+fn the_circuits_of_a_fetch_share_no_relay() {
+    let report = run(&Options { nodes: 9, ..options() });
+    assert_eq!(report.error, None);
+    let of = |purpose: &str| report.circuits.iter().find(|circuit| circuit.purpose == purpose);
+    let (one, two) = (of("fetch 1").expect("a circuit"), of("fetch 2").expect("a circuit"));
+    assert!(one.relays.iter().all(|relay| !two.relays.contains(relay)), "{:?} {:?}", one.relays, two.relays);
+}
+
 #[test]
 fn profile_full_proves_all_three_gates() {
     let report = run(&Options { profile: Profile::Full, ..options() });
