@@ -193,8 +193,8 @@ impl Machine {
             Ok(grown) => {
                 self.queued += grown;
                 self.schedule(link);
-                self.keep_quota();
-                self.circuits.contains_key(&circuit)
+                // The circuit itself may be among those that ended.
+                !self.keep_quota() || self.circuits.contains_key(&circuit)
             }
             Err(Unqueued::Full) => {
                 self.fail(circuit, DestroyReason::Queue, None);
@@ -205,12 +205,12 @@ impl Machine {
     }
 
     /// Ends circuits, those that hold most first, until an eighth of the quota is free again. Peers can
-    /// fill it only by circuits that send faster than somebody takes, or are not read.
-    pub(super) fn keep_quota(&mut self) {
+    /// fill it only by circuits that send faster than somebody takes, or are not read. Yields whether any had to.
+    pub(super) fn keep_quota(&mut self) -> bool {
         let quota = self.config.limits.memory_bytes;
         let held = self.held_bytes();
         if held <= quota {
-            return;
+            return false;
         }
         let queued = self.links.values().flat_map(|link| link.routes.loads());
         let unread = self.circuits.iter().map(|(&id, circuit)| (id, circuit.mux().buffered()));
@@ -222,6 +222,7 @@ impl Machine {
                 break;
             }
         }
+        true
     }
 
     /// Ends a circuit id of a link: tells the peer if `tell`, and forgets the route.

@@ -31,7 +31,7 @@ fn changes(adaptation: &mut Adaptation, load: impl Fn(u64, HopClass) -> Measured
 
 #[test]
 fn congestion_never_goes_below_the_bound() {
-    // Everything of three relays and more is congested; two would be ample.
+    // Every path of three relays and more is congested, and none of two.
     let attack = |_, class: HopClass| if class >= HopClass::Three { SLOW } else { AMPLE };
     for number in 0..50 {
         let mut fixed = start(HopClass::Three, HopClass::Three, number);

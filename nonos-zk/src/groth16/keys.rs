@@ -61,7 +61,7 @@ pub struct KeySet {
     proving: Arc<ark_groth16::ProvingKey<Bn254>>,
     verifying: VerifyingKey,
     /// Built for the first proof and kept, for all clones.
-    matrices: Arc<OnceLock<Matrices<Fr>>>,
+    matrices: Arc<OnceLock<Result<Matrices<Fr>, SynthesisError>>>,
 }
 
 /// The verifying key of one circuit; cheap to clone.
@@ -183,11 +183,8 @@ impl KeySet {
 
     /// The constraints of the circuit.
     pub(super) fn matrices(&self) -> Result<&Matrices<Fr>, SynthesisError> {
-        if let Some(matrices) = self.matrices.get() {
-            return Ok(matrices);
-        }
-        let matrices = Matrices::of(Blank::of(self.profile()))?;
-        Ok(self.matrices.get_or_init(|| matrices))
+        let build = || Matrices::of(Blank::of(self.profile()));
+        self.matrices.get_or_init(build).as_ref().map_err(|error| *error)
     }
 }
 
