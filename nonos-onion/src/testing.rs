@@ -43,6 +43,19 @@ pub fn arb_descriptor() -> impl Strategy<Value = RelayDescriptor> {
     )
 }
 
+/// A relay of an epoch with an operator and a subnet of its own, by number.
+pub(crate) fn descriptor(relay: NodeId, number: u8, onion_key: [u8; 32], epoch: Epoch) -> RelayDescriptor {
+    RelayDescriptor {
+        relay,
+        onion_key,
+        epoch,
+        family: FamilyTag::from_bytes([number; 16]),
+        subnet: SubnetTag::from_bytes([number; 16]),
+        bandwidth: BandwidthClass::default(),
+        expiry: epoch.end(),
+    }
+}
+
 /// Relays that are live at `now`, each with its own operator and subnet, of bandwidth class 0.
 #[must_use]
 pub fn relays(count: u16, now: Timestamp) -> Vec<RelayDescriptor> {

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::cell::FRAGMENT_BYTES;
 use crate::config::Limits;
-use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};
+use crate::descriptor::RelayDescriptor;
 use crate::message::DATA_BYTES;
 use crate::records::{CREATE_BYTES, RECORD_BYTES};
 
@@ -54,14 +54,9 @@ impl Mesh {
     fn path(&self) -> Vec<RelayDescriptor> {
         let epoch = Epoch::at(Timestamp::from_secs(NOW.as_secs()));
         (1..self.machines.len())
-            .map(|number| RelayDescriptor {
-                relay: node(number as u64),
-                onion_key: self.machines[number].onion_key(epoch).unwrap(),
-                epoch,
-                family: FamilyTag::from_bytes([0; 16]),
-                subnet: SubnetTag::from_bytes([0; 16]),
-                bandwidth: BandwidthClass::default(),
-                expiry: epoch.end(),
+            .map(|number| {
+                let onion_key = self.machines[number].onion_key(epoch).unwrap();
+                crate::testing::descriptor(node(number as u64), number as u8, onion_key, epoch)
             })
             .collect()
     }

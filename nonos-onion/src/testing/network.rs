@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::cell::CELL_BYTES;
 use crate::config::Config;
-use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};
+use crate::descriptor::RelayDescriptor;
 use crate::epoch::EpochKeys;
 use crate::link::{ByteLink, Clock, Incoming, LinkError, LinkFuture, Links, Onion, OnionDriver, Payments};
 
@@ -190,15 +190,8 @@ impl Network {
             .expect("the limits work together");
         lock(&self.nodes).insert(id, onion.clone());
         let epoch = Epoch::at(now);
-        let descriptor = RelayDescriptor {
-            relay: id,
-            onion_key: onion.onion_key(epoch).await.expect("the driver runs"),
-            epoch,
-            family: FamilyTag::from_bytes([number; 16]),
-            subnet: SubnetTag::from_bytes([number; 16]),
-            bandwidth: BandwidthClass::default(),
-            expiry: epoch.end(),
-        };
+        let onion_key = onion.onion_key(epoch).await.expect("the driver runs");
+        let descriptor = super::descriptor(id, number, onion_key, epoch);
         Node { id, onion, incoming, payments, descriptor }
     }
 

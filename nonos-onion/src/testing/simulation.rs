@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::cell::CELL_BYTES;
 use crate::circuit::{LocalCircuitId, StreamId};
 use crate::config::Config;
-use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};
+use crate::descriptor::RelayDescriptor;
 use crate::epoch::EpochKeys;
 use crate::machine::{Input, LinkId, Machine, Output};
 
@@ -391,16 +391,8 @@ impl Simulation {
 
     fn descriptor(&mut self, number: usize) -> RelayDescriptor {
         let epoch = Epoch::at(Timestamp::from_secs(self.now.as_secs()));
-        let byte = u8::try_from(number).unwrap_or(u8::MAX);
-        RelayDescriptor {
-            relay: Self::id_of(number),
-            onion_key: self.node(number).machine.onion_key(epoch).expect("a key of this epoch"),
-            epoch,
-            family: FamilyTag::from_bytes([byte; 16]),
-            subnet: SubnetTag::from_bytes([byte; 16]),
-            bandwidth: BandwidthClass::default(),
-            expiry: epoch.end(),
-        }
+        let onion_key = self.node(number).machine.onion_key(epoch).expect("a key of this epoch");
+        super::descriptor(Self::id_of(number), u8::try_from(number).unwrap_or(u8::MAX), onion_key, epoch)
     }
 
     fn id_of(number: usize) -> NodeId {
