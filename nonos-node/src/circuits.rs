@@ -1,11 +1,9 @@
 //! Circuits over the mesh's links.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use nonos_identity::wire::{self, Wire};
-use nonos_identity::{Digest, Epoch, NodeId, SigningKey, Timestamp};
-use nonos_ledger::{Code, Op};
+use nonos_identity::wire::Wire;
+use nonos_identity::{Digest, Epoch, NodeId, Timestamp};
 use nonos_mesh::libp2p::Handle as MeshHandle;
 use nonos_onion::link::{BuildError, ByteLink, CircuitHandle, LinkError, LinkFuture, Links, OpenError};
 use nonos_onion::{
@@ -18,7 +16,6 @@ use crate::config::Config;
 use crate::domains;
 use crate::event::{Circuit, Event};
 use crate::node::Shared;
-use crate::records::Voucher;
 
 /// Mesh protocol that carries onion cells between neighbours.
 pub(crate) const LINK_PROTOCOL: &str = "/nonos/onion/1";
@@ -35,6 +32,8 @@ pub(crate) mod port {
     pub(crate) const DISPUTE: u16 = 4;
     /// Shows openings of hidden fields and carried disclosures.
     pub(crate) const DISCLOSE: u16 = 5;
+    /// Takes promises that did not come along with what they pay for.
+    pub(crate) const PAY: u16 = 6;
 }
 
 /// Relay descriptors in a beacon: this epoch's and the next one's.
@@ -233,56 +232,7 @@ impl Shared {
         let selection = select(&disjoint).or_else(|_| select(&sound)).or_else(|_| select(&never))?;
         Ok(selection.relays.into_iter().chain([end]).collect())
     }
-
-    /// Promises each relay of a circuit its fee. The caller then makes one round trip over the
-    /// same circuit, which shows that the promises went ahead of it, and books them.
-    pub(crate) async fn promise_relays(&self, route: &Route) -> Promises {
-        let bytes = route.circuit.cells().saturating_mul(1024);
-        let amount = self.prices.quote(Op::Relay, bytes);
-        let amount = u64::try_from(amount.as_nano()).unwrap_or(u64::MAX);
-        let mut promises = Vec::new();
-        for (hop, &relay) in route.view.relays.iter().enumerate() {
-            let (voucher, promise) = self.promise(relay, amount, Code::Relay);
-            match route.circuit.pay(hop, wire::to_bytes(&voucher)).await {
-                Ok(()) => promises.push(promise),
-                Err(error) => tracing::debug!(%error, "promise not sent"),
-            }
-        }
-        Promises(promises)
-    }
-
-    /// A promise under a key that is used once.
-    pub(crate) fn promise(&self, payee: NodeId, amount: u64, code: Code) -> (Voucher, Promise) {
-        let payer = SigningKey::from_seed(&clock::random());
-        let voucher = Voucher::sign(&payer, payee, amount, &self.network);
-        let purpose = Voucher::purpose(&voucher.payer, &self.network);
-        (voucher, Promise { payee, amount, purpose, code })
-    }
-
-    /// Books promises that were delivered, and the relays' good work.
-    pub(crate) async fn book_promises(self: &Arc<Self>, promises: Promises) {
-        for promise in promises.0 {
-            if promise.code == Code::Relay {
-                self.observe(promise.payee, Evidence::RelayOk);
-            }
-            self.post_promise(&promise).await;
-        }
-    }
 }
-
-/// A fee this node promised.
-#[derive(Clone, Debug)]
-pub(crate) struct Promise {
-    pub(crate) payee: NodeId,
-    pub(crate) amount: u64,
-    pub(crate) purpose: Digest,
-    pub(crate) code: Code,
-}
-
-/// Promises on their way.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct Promises(pub(crate) Vec<Promise>);
 
 #[cfg(test)]
 mod tests {

@@ -329,9 +329,8 @@ impl Opponent {
         let Some(mut lane) = remote.lane.take() else { return };
         let promises = shared.promise_relays(&lane.route).await;
         // One round trip more shows that the promises went ahead.
-        if exchange(&mut lane.stream, Query::Commit(job)).await.is_ok() {
-            shared.book_promises(promises).await;
-        }
+        let delivered = exchange(&mut lane.stream, Query::Commit(job)).await.is_ok();
+        shared.settle(promises, delivered).await;
         lane.route.circuit.close();
     }
 }

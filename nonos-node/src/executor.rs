@@ -451,8 +451,8 @@ async fn claim(shared: &Arc<Shared>, job_id: Digest, job: &JobEntry, run: &Execu
         let promises = shared.promise_relays(&route).await;
         let answer = ask_for_fee(&route, &claim).await;
         route.circuit.close();
+        shared.settle(promises, answer.is_some()).await;
         let Some(answer) = answer else { continue };
-        shared.book_promises(promises).await;
         return book_fee(shared, job_id, job, run, answer).await;
     }
     shared.fail("claim the fee", &*boxed("the payer could not be reached"));

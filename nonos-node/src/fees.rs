@@ -5,10 +5,10 @@ use std::sync::Arc;
 use nonos_identity::{Digest, NodeId};
 use nonos_ledger::{AccountId, Amount, Code, Kind, PostError, Transfer};
 
-use crate::circuits::Promise;
 use crate::clock;
 use crate::event::Event;
 use crate::node::Shared;
+use crate::promises::Promise;
 use crate::records::Voucher;
 
 impl Shared {
@@ -16,18 +16,19 @@ impl Shared {
     pub(crate) async fn post_promise(self: &Arc<Self>, promise: &Promise) {
         let debit = AccountId::Node(self.me);
         let credit = AccountId::Node(promise.payee);
-        self.post(debit, credit, promise.amount, promise.code, promise.purpose).await;
+        let purpose = Voucher::purpose(&promise.voucher.payer, &self.network);
+        self.post(debit, credit, promise.voucher.amount, promise.code, purpose).await;
     }
 
     /// What a pseudonym promised to this node.
-    pub(crate) async fn post_voucher(self: &Arc<Self>, voucher: &Voucher, code: Code) {
+    pub(crate) async fn post_voucher(self: &Arc<Self>, voucher: &Voucher, code: Code) -> Posting {
         if voucher.amount == 0 {
-            return;
+            return Posting::Refused;
         }
         let debit = AccountId::Pseudonym(*voucher.payer.as_bytes());
         let credit = AccountId::Node(self.me);
         let purpose = Voucher::purpose(&voucher.payer, &self.network);
-        self.post(debit, credit, voucher.amount, code, purpose).await;
+        self.post(debit, credit, voucher.amount, code, purpose).await
     }
 
     /// A fee between two nodes for one receipt.

@@ -1,6 +1,6 @@
 //! Fetching over circuits: chunks of a capsule, and inputs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ const PATHS: u64 = 2;
 const LOSSES_MAX: usize = 16;
 /// How long nothing may arrive before a fetch gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the provider may take to say that it was paid; promises not confirmed by then are brought again.
+const CONFIRMATION: Duration = Duration::from_secs(5);
 /// Pause between looks at the fetch machine's clock.
 const TICK: Duration = Duration::from_millis(200);
 /// Responses of all lanes that may wait to be checked: bounds memory to this many chunks.
@@ -234,36 +236,40 @@ impl Lanes {
     pub(crate) async fn settle(mut self) {
         let shared = self.shared.clone();
         let ids: Vec<u64> = self.lanes.keys().copied().collect();
+        let mut down = BTreeSet::new();
         let mut due = shared.prices.quote(Op::Seeding, self.kept_bytes).as_nano();
         for id in ids {
             let Some(lane) = self.lanes.get(&id) else { continue };
             let mut promises = shared.promise_relays(&lane.route).await;
             let amount = u64::try_from(std::mem::take(&mut due)).unwrap_or(u64::MAX);
-            let (voucher, promise) = shared.promise(self.provider, amount, Code::Seeding);
-            promises.0.push(promise);
-            self.ask(id, [0; 64], Want::Pay(wire::to_bytes(&voucher)));
-            if self.paid(id).await {
-                promises.0.retain(|promise| promise.amount > 0);
-                shared.book_promises(promises).await;
-            }
+            let promise = shared.promise(self.provider, amount, Code::Seeding);
+            self.ask(id, [0; 64], Want::Pay(wire::to_bytes(&promise.voucher)));
+            promises.add(promise);
+            let delivered = self.paid(id, &mut down).await;
+            shared.settle(promises, delivered).await;
         }
         for lane in self.lanes.values() {
             lane.route.circuit.close();
         }
     }
 
-    async fn paid(&mut self, id: u64) -> bool {
+    /// Whether the provider says on this lane that it was paid; `down` are lanes known to be lost.
+    async fn paid(&mut self, id: u64, down: &mut BTreeSet<u64>) -> bool {
         let answer = async {
+            if down.contains(&id) {
+                return false;
+            }
             while let Some((lane, reply)) = self.replies.recv().await {
                 match reply {
                     Reply::Response(_, Response::Paid) if lane == id => return true,
                     Reply::Down if lane == id => return false,
-                    _ => {}
+                    Reply::Down => drop(down.insert(lane)),
+                    Reply::Response(..) => {}
                 }
             }
             false
         };
-        tokio::time::timeout(PATIENCE, answer).await.unwrap_or(false)
+        tokio::time::timeout(CONFIRMATION, answer).await.unwrap_or(false)
     }
 
     fn ask(&self, lane: u64, capsule: [u8; 64], want: Want) {

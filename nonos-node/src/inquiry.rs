@@ -240,8 +240,8 @@ async fn ask(
         let promises = shared.promise_relays(&route).await;
         let answers = converse(&route, questions).await;
         route.circuit.close();
+        shared.settle(promises, answers.is_some()).await;
         if let Some(answers) = answers {
-            shared.book_promises(promises).await;
             return Ok(answers);
         }
     }

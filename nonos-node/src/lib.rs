@@ -28,6 +28,7 @@ mod node;
 pub mod openings;
 mod operators;
 pub mod pack;
+mod promises;
 mod proofs;
 mod publisher;
 pub mod records;

@@ -46,10 +46,11 @@ pub(crate) async fn send(
     let mut stream = route.circuit.open(port::SUBMIT).await?;
     let promises = shared.promise_relays(&route).await;
     let lost = |_| RouteError::Open(nonos_onion::link::OpenError::Timeout);
-    let answer = ask(&mut stream, &Sealed(wire::to_bytes(fulfilment)).0).await.map_err(lost)?;
-    shared.book_promises(promises).await;
+    let answer = ask(&mut stream, &Sealed(wire::to_bytes(fulfilment)).0).await;
     route.circuit.close();
-    wire::from_bytes(&answer).map_err(|_| RouteError::Open(nonos_onion::link::OpenError::Refused))
+    shared.settle(promises, answer.is_ok()).await;
+    wire::from_bytes(&answer.map_err(lost)?)
+        .map_err(|_| RouteError::Open(nonos_onion::link::OpenError::Refused))
 }
 
 /// Takes one receipt and publishes it. The mesh checks it as it checks anybody's.

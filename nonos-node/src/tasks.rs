@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::gate::{Fact, JOB_ITEM, OPERATORS_ITEM, VERDICT_ITEM};
 use crate::node::Shared;
 use crate::records::{self, Sealed, Verdict, Voucher};
-use crate::{discloser, dispute, executor, expiry, publisher, seeder, submit};
+use crate::{discloser, dispute, executor, expiry, promises, publisher, seeder, submit};
 
 /// How often a node looks whether a new epoch has begun.
 const EPOCH_LOOK: Duration = Duration::from_secs(2);
@@ -95,12 +95,13 @@ pub(crate) async fn onion_links(shared: Arc<Shared>, mut links: StreamReceiver) 
 pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
     let places = || Arc::new(Semaphore::new(STREAMS_MAX));
     let (fetch, submit, claim, dispute) = (places(), places(), places(), places());
-    let disclose = places();
+    let (disclose, pay) = (places(), places());
     while let Some(arrived) = incoming.recv().await {
         let places = match arrived.port {
             port::FETCH if shared.config.roles.seeder => &fetch,
             port::SUBMIT if shared.config.roles.broadcaster => &submit,
             port::CLAIM => &claim,
+            port::PAY => &pay,
             port::DISPUTE if shared.config.answer_disputes => &dispute,
             port::DISCLOSE => &disclose,
             _ => continue,
@@ -112,6 +113,7 @@ pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
             let served = match arrived.port {
                 port::FETCH => seeder::serve(&shared, arrived.stream).await,
                 port::SUBMIT => submit::serve(&shared, arrived.stream).await,
+                port::PAY => promises::serve(&shared, arrived.stream).await,
                 port::DISPUTE => dispute::answer::serve(&shared, arrived.stream).await,
                 port::DISCLOSE => {
                     discloser::serve(&shared.desk, arrived.circuit.number(), arrived.stream).await
@@ -132,7 +134,9 @@ pub(crate) async fn payments(shared: Arc<Shared>, mut payments: Payments) {
         let Ok(voucher) = wire::from_bytes::<Voucher>(&payment.bytes) else { continue };
         let checked = records::check_voucher(Unverified::new(voucher), shared.me, &shared.network);
         match checked {
-            Ok(voucher) => shared.post_voucher(&voucher, Code::Relay).await,
+            Ok(voucher) => {
+                shared.post_voucher(&voucher, Code::Relay).await;
+            }
             Err(error) => tracing::debug!(%error, "a promise was not this node's"),
         }
     }

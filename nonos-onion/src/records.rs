@@ -28,6 +28,7 @@ use chacha20::rand_core::{Rng as _, SeedableRng as _};
 use nonos_identity::{Epoch, NetworkId, NodeId};
 use zeroize::Zeroizing;
 
+use crate::cell::FRAGMENT_BYTES;
 use crate::handshake::{
     Context, HandshakeError, Initiator, LayerSeed, REPLY_BYTES, REQUEST_BYTES, Responder, SUITE_HYBRID,
 };
@@ -45,6 +46,10 @@ pub(crate) const CREATE_BYTES: usize = 10 + CREATED_BYTES;
 pub(crate) const CREATED_BYTES: usize = RECORDS * RECORD_BYTES;
 
 const _: () = assert!(RECORD_BYTES == 1312 && REPLY_BYTES <= RECORD_BYTES);
+/// Cells of a whole build that a hop carries on one side: a CREATE message and a CREATED one.
+pub(crate) const BUILD_CELLS: u64 =
+    (CREATE_BYTES.div_ceil(FRAGMENT_BYTES) + CREATED_BYTES.div_ceil(FRAGMENT_BYTES)) as u64;
+
 const _: () = assert!(32 + CREATE_BYTES <= 8 * DATA_BYTES);
 
 type Record = [u8; RECORD_BYTES];

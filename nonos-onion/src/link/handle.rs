@@ -111,7 +111,7 @@ impl CircuitHandle {
         }
     }
 
-    /// Cells this node has sent and received on the circuit so far. A hop counts those that
+    /// Cells this node has sent and received on the circuit so far, those of the build included. A hop counts those that
     /// reached it: the same but for cells on their way and those exchanged with nearer hops.
     #[must_use]
     pub fn cells(&self) -> u64 {

@@ -14,7 +14,7 @@ use crate::circuit::{BuildError, Closed, LocalCircuitId, MAX_PAYMENT_BYTES, PayE
 use crate::descriptor::RelayDescriptor;
 use crate::message::{Kind, Message};
 use crate::mux::Mux;
-use crate::records::{CREATED_BYTES, OnionKeyError, Pending};
+use crate::records::{BUILD_CELLS, CREATED_BYTES, OnionKeyError, Pending};
 
 /// A circuit of this node's own.
 pub(super) struct Client {
@@ -113,7 +113,7 @@ impl Machine {
             pending: None,
             assembler: Assembler::default(),
             mux: Mux::new(&self.config.limits),
-            cells: Arc::new(AtomicU64::new(0)),
+            cells: Arc::new(AtomicU64::new(BUILD_CELLS)),
             hop_deadline: None,
             expiry,
         };

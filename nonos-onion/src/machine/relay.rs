@@ -12,7 +12,9 @@ use crate::epoch::Refusal;
 use crate::handshake::ephemeral;
 use crate::message::{Kind, Message};
 use crate::mux::Mux;
-use crate::records::{CREATE_BYTES, CREATED_BYTES, Create, RecordError, RecordKey, Records, Routing};
+use crate::records::{
+    BUILD_CELLS, CREATE_BYTES, CREATED_BYTES, Create, RecordError, RecordKey, Records, Routing,
+};
 
 /// Length of an EXTEND message: the next relay's id and its CREATE message, in bytes.
 const EXTEND_BYTES: usize = 32 + CREATE_BYTES;
@@ -127,7 +129,7 @@ impl Machine {
             create: Assembler::default(),
             extend: Assembler::default(),
             mux,
-            cells: 0,
+            cells: BUILD_CELLS,
             payments: 0,
             hop_deadline: Some(deadline),
             expiry: None,
