@@ -280,6 +280,8 @@ pub struct Peer {
     pub node: NodeId,
     /// The link to it, if it is a neighbour.
     pub link: Option<LinkId>,
+    /// Where it can be dialled, if it is a neighbour and that is known.
+    pub contact: Option<Contact>,
     /// Its last beacon that has not expired.
     pub beacon: Option<Beacon>,
 }

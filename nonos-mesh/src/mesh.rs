@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use self::beacons::Beacons;
-use self::contacts::Book;
+use self::contacts::{Book, Source};
 use self::gossip::Gossip;
 use self::link::{Lane, Link};
 use self::sync::Sync;
@@ -153,10 +153,13 @@ impl Mesh {
         let own = self.node();
         let mut peers: BTreeMap<NodeId, Peer> = BTreeMap::new();
         for (node, beacon) in self.beacons.all().filter(|(node, _)| **node != own) {
-            peers.insert(*node, Peer { node: *node, link: None, beacon: Some(beacon.clone()) });
+            let peer = Peer { node: *node, link: None, contact: None, beacon: Some(beacon.clone()) };
+            peers.insert(*node, peer);
         }
         for (link, node) in self.links() {
-            peers.entry(node).or_insert(Peer { node, link: None, beacon: None }).link = Some(link);
+            let peer = peers.entry(node).or_insert(Peer { node, link: None, contact: None, beacon: None });
+            peer.link = Some(link);
+            peer.contact = self.links.get(&link).and_then(|link| self.book.find(&link.remote)).cloned();
         }
         peers.into_values().collect()
     }
@@ -200,7 +203,7 @@ impl Mesh {
             Command::Dial(contact) => self.dial_contact(now, contact),
             Command::Learn(contacts) => {
                 for contact in contacts {
-                    self.remember(now, contact, true);
+                    self.remember(now, contact, Source::Application);
                 }
                 self.dial_more(now);
             }

@@ -30,6 +30,7 @@ use crate::discloser::Desk;
 use crate::dispute::answer::Limiter;
 use crate::event::EventLog;
 use crate::gate::{FACTS_MAX, Gate};
+use crate::guards::{self, Guards};
 use crate::keys::{self, Generations, KeyError, Rotatable};
 use crate::node::{Credentials, Node, Shared, TRUST_FILE};
 use crate::operators::parse_root;
@@ -234,6 +235,7 @@ impl NodeBuilder {
 
         let slots = Slots::open(&data_dir, Epoch::at(now))
             .map_err(|error| StartError::Store { path: data_dir.clone(), message: error.to_string() })?;
+        let guards = Guards::open(&data_dir, me, &identity.zk_secret(0))?;
         let trust = open_trust(&data_dir.join(TRUST_FILE), me, &network, now)?;
         let ledger = open_ledger(&data_dir.join("ledger.redb"))?;
         let shared = Arc::new(Shared {
@@ -264,6 +266,7 @@ impl NodeBuilder {
             board,
             trust: Mutex::new(trust),
             ledger: Mutex::new(ledger),
+            guards: Mutex::new(guards),
             shelf: Mutex::default(),
             desk: Arc::new(Desk::new(&data_dir)),
             loading: tokio::sync::Mutex::default(),
@@ -317,6 +320,7 @@ impl Node {
         set.spawn(tasks::payments(shared.clone(), inlets.payments));
         set.spawn(tasks::facts(shared.clone(), inlets.facts));
         set.spawn(tasks::epochs(shared.clone()));
+        set.spawn(guards::keep_links(shared.clone()));
         if let Some(listener) = control {
             let node = self.clone();
             set.spawn(async move {

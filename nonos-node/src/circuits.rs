@@ -7,7 +7,8 @@ use nonos_identity::{Digest, Epoch, NodeId, Timestamp};
 use nonos_mesh::libp2p::Handle as MeshHandle;
 use nonos_onion::link::{BuildError, ByteLink, CircuitHandle, LinkError, LinkFuture, Links, OpenError};
 use nonos_onion::{
-    BandwidthClass, FamilyTag, HopClass, PathError, PathRules, PathSelector, RelayDescriptor, SubnetTag,
+    AnonymitySet, BandwidthClass, FamilyTag, GuardError, HopClass, PathError, PathRequest, PathRules,
+    PathSelector, RelayDescriptor, SubnetTag, anonymity_set,
 };
 use nonos_trust::Evidence;
 
@@ -101,6 +102,9 @@ pub(crate) enum RouteError {
     /// The mesh has too few relays that fit the rules.
     #[error("no path: {0}")]
     Path(#[from] PathError),
+    /// No guard carries it.
+    #[error("no path: {0}")]
+    Guard(#[from] GuardError),
     /// The destination's beacon is not known, or is stale.
     #[error("{0} is not known as the end of a circuit; wait for its beacon")]
     Destination(NodeId),
@@ -123,6 +127,8 @@ pub(crate) struct Route {
 
 /// Tries before the mesh counts as unable to carry a circuit.
 const TRIES: usize = 6;
+/// Longest wait for a guard that did not answer, before the next try.
+const GUARD_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a lost circuit may take to say which hop failed.
 const BLAME_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -141,20 +147,28 @@ impl Shared {
         let mut outcome = Err(RouteError::Destination(destination));
         for _ in 0..TRIES {
             let now = clock::now();
-            let path = self.path(destination, never, &avoid, apart, now)?;
+            let path = match self.path(destination, never, &avoid, apart, now).await {
+                Err(RouteError::Guard(GuardError::Unreachable(wait))) => {
+                    outcome = Err(GuardError::Unreachable(wait).into());
+                    tokio::time::sleep(wait.min(GUARD_PATIENCE)).await;
+                    continue;
+                }
+                path => path?,
+            };
             let relays: Vec<NodeId> = path.iter().map(|hop| hop.relay).take(path.len() - 1).collect();
+            let Some(&guard) = relays.first() else { break };
             match self.onion.build(path).await {
                 Ok(circuit) => {
+                    tokio::task::block_in_place(|| self.guards().answered(&guard, now));
                     let view = Circuit { purpose: purpose.into(), relays, destination };
                     return Ok(Route { circuit, view, never: never.to_vec() });
                 }
                 Err(error) => {
-                    if let BuildError::Hop { hop: Some(hop), .. } = error
-                        && let Some(&relay) = relays.get(hop)
-                    {
-                        self.observe(relay, Evidence::RelayFailed);
-                        avoid.push(relay);
-                    }
+                    let blamed = match error {
+                        BuildError::Hop { hop, .. } => hop,
+                        _ => None,
+                    };
+                    avoid.extend(self.blame(&relays, blamed));
                     tracing::debug!(%error, "circuit not built");
                     outcome = Err(error.into());
                 }
@@ -195,19 +209,24 @@ impl Shared {
         apart: &[NodeId],
     ) -> Result<Route, RouteError> {
         let closed = tokio::time::timeout(BLAME_PATIENCE, lost.circuit.closed()).await;
-        let blamed =
-            closed.ok().and_then(|closed| closed.blamed).and_then(|hop| lost.view.relays.get(hop)).copied();
-        if let Some(relay) = blamed {
-            self.observe(relay, Evidence::RelayFailed);
-            avoid.push(relay);
-        }
+        let hop = closed.ok().and_then(|closed| closed.blamed);
+        let blamed = self.blame(&lost.view.relays, hop);
+        avoid.extend(blamed);
         let (purpose, destination) = (&lost.view.purpose, lost.view.destination);
         let route = self.route(purpose, destination, &lost.never, avoid, apart).await?;
         self.tell(Event::CircuitRebuilt { blamed, circuit: route.view.clone() });
         Ok(route)
     }
 
-    fn path(
+    /// Holds a failure against the relay that is to blame, if one is.
+    fn blame(&self, relays: &[NodeId], hop: Option<usize>) -> Option<NodeId> {
+        let relay = *relays.get(hop?)?;
+        self.observe(relay, Evidence::RelayFailed);
+        tokio::task::block_in_place(|| self.guards().failed(&relay, hop, clock::now()));
+        Some(relay)
+    }
+
+    async fn path(
         &self,
         destination: NodeId,
         never: &[NodeId],
@@ -215,23 +234,50 @@ impl Shared {
         apart: &[NodeId],
         now: Timestamp,
     ) -> Result<Vec<RelayDescriptor>, RouteError> {
-        let board = self.board();
-        let end = board.descriptor(&destination, now).ok_or(RouteError::Destination(destination))?;
-        let candidates = board.relays(now);
-        drop(board);
+        let links = self.mesh.links().await.map_err(|_| BuildError::Stopped)?;
+        let neighbours: Vec<NodeId> = links.into_iter().map(|(_, node)| node).collect();
+        let (end, candidates) = {
+            let board = self.board();
+            (board.descriptor(&destination, now), board.relays(now))
+        };
+        let end = end.ok_or(RouteError::Destination(destination))?;
         let selector = PathSelector::new(PathRules {
             distinct_subnets: !self.config.allow_same_subnet,
             ..PathRules::default()
         });
-        let never: Vec<NodeId> = [self.me, destination].iter().chain(never).copied().collect();
         let sound: Vec<NodeId> = never.iter().chain(avoid).copied().collect();
         let disjoint: Vec<NodeId> = sound.iter().chain(apart).copied().collect();
-        let select =
-            |exclude: &[NodeId]| selector.select(&candidates, exclude, HopClass::Three, now, clock::random());
         // A relay that failed once may be all there is left.
-        let selection = select(&disjoint).or_else(|_| select(&sound)).or_else(|_| select(&never))?;
+        let exclusions = [&disjoint[..], &sound, never];
+        let guarded = |exclude: &&[NodeId]| {
+            let request = PathRequest {
+                candidates: &candidates,
+                destination: &end,
+                exclude,
+                hops: HopClass::Three,
+                reachable: Some(&neighbours),
+            };
+            tokio::task::block_in_place(|| self.guards().path(&selector, &request, now))
+        };
+        let selection = first_ok(&exclusions, guarded).or_else(|error| {
+            // Where the relays are too few to hide anybody, guards must not stop the work.
+            let AnonymitySet::Insufficient { .. } = anonymity_set(&candidates, now) else {
+                return Err(RouteError::from(error));
+            };
+            let unguarded = |exclude: &&[NodeId]| {
+                let exclude: Vec<NodeId> = [self.me, destination].iter().chain(*exclude).copied().collect();
+                selector.select(&candidates, &exclude, HopClass::Three, now, clock::random())
+            };
+            Ok(first_ok(&exclusions, unguarded)?)
+        })?;
         Ok(selection.relays.into_iter().chain([end]).collect())
     }
+}
+
+/// The first outcome that is good, otherwise the last.
+fn first_ok<T, U, E>(all: &[T; 3], mut attempt: impl FnMut(&T) -> Result<U, E>) -> Result<U, E> {
+    let [first, second, last] = all;
+    attempt(first).or_else(|_| attempt(second)).or_else(|_| attempt(last))
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ pub const OPERATOR: Domain = Domain::new("nonos/node/operator/v1");
 /// A node's subnet tag from its address.
 pub const SUBNET: Domain = Domain::new("nonos/node/subnet/v1");
 
+/// The key under which a node seals the record of its guards.
+pub const GUARDS: Domain = Domain::new("nonos/node/guards/v1");
+
 /// What the fees of one circuit are for.
 pub const PURPOSE: Domain = Domain::new("nonos/node/purpose/v1");
 
@@ -44,6 +47,7 @@ pub const ALL: &[Domain] = &[
     SEED,
     OPERATOR,
     SUBNET,
+    GUARDS,
     PURPOSE,
     INPUT,
     OUTPUT,

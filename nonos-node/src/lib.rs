@@ -21,6 +21,7 @@ mod fees;
 mod fetch;
 mod files;
 mod gate;
+mod guards;
 pub mod init;
 pub mod inquiry;
 pub mod keys;

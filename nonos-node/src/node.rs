@@ -22,6 +22,7 @@ use crate::discloser::Desk;
 use crate::dispute::answer::Limiter;
 use crate::event::{Event, EventLog};
 use crate::files;
+use crate::guards::Guards;
 use crate::keys::{Generations, Rotatable};
 use crate::records::{Job, Sealed, Signer};
 use crate::seeder::Shelf;
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) board: Arc<Mutex<Board>>,
     pub(crate) trust: Mutex<TrustEngine>,
     pub(crate) ledger: Mutex<Ledger>,
+    pub(crate) guards: Mutex<Guards>,
     pub(crate) shelf: Mutex<Shelf>,
     pub(crate) desk: Arc<Desk>,
     /// Held while the shelf is filled: one load at a time.
@@ -144,6 +146,10 @@ impl Shared {
 
     pub(crate) fn slots(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn guards(&self) -> MutexGuard<'_, Guards> {
+        self.guards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn shelf(&self) -> MutexGuard<'_, Shelf> {

@@ -212,7 +212,11 @@ impl GuardSet {
         let pool = Pool::new(selector.rules(), request.candidates.iter(), &[self.client], now);
         let day = Day::of(now);
         self.observe(selector, &pool, day);
-        self.renew(&pool, day, rng);
+        let mut reachable = pool.clone();
+        if let Some(relays) = request.reachable {
+            reachable.retain(relays);
+        }
+        self.renew(&reachable, day, rng);
         self.choose(selector, &pool, request, now)
     }
 

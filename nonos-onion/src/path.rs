@@ -89,6 +89,9 @@ pub struct PathRequest<'a> {
     pub exclude: &'a [NodeId],
     /// How many relays.
     pub hops: HopClass,
+    /// Which relays may be drawn as guards: those that this client reaches, if it reaches neighbours alone;
+    /// any if `None`.
+    pub reachable: Option<&'a [NodeId]>,
 }
 
 /// A path and how well it hides.

@@ -94,6 +94,11 @@ impl<'a> Pool<'a> {
         self.get(&place.relay).filter(|&relay| Place::from(relay) == *place)
     }
 
+    /// Leaves out all relays but these.
+    pub(crate) fn retain(&mut self, relays: &[NodeId]) {
+        self.relays.retain(|(relay, _)| relays.contains(&relay.relay));
+    }
+
     /// Leaves out all relays that must not share a path with this one, and itself.
     pub(crate) fn leave_out(&mut self, place: &Place) {
         let rules = self.rules;

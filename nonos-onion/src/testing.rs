@@ -89,8 +89,13 @@ pub fn arb_pinned() -> impl Strategy<Value = (GuardSet, Vanguards)> {
             now = now.saturating_add(Duration::from_secs(days * 24 * 3600));
             let candidates = relays(count, now);
             let Some(destination) = candidates.last() else { continue };
-            let request =
-                PathRequest { candidates: &candidates, destination, exclude: &[], hops: HopClass::Three };
+            let request = PathRequest {
+                candidates: &candidates,
+                destination,
+                exclude: &[],
+                hops: HopClass::Three,
+                reachable: None,
+            };
             let path = vanguards.path(&mut guards, &PathSelector::default(), &request, now, seed);
             let Some(guard) = path.ok().and_then(|path| path.relays.first().map(|hop| hop.relay)) else {
                 continue;

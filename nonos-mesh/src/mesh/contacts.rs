@@ -25,6 +25,15 @@ struct Known {
     next_dial: Duration,
 }
 
+/// Who named a contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Application,
+    /// The node that answers there, over its own link.
+    Itself,
+    Neighbour,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Book {
     known: BTreeMap<TransportId, Known>,
@@ -33,6 +42,11 @@ pub(super) struct Book {
 impl Book {
     pub(super) fn all(&self) -> impl Iterator<Item = &Contact> {
         self.known.values().map(|k| &k.contact)
+    }
+
+    /// Where a transport can be dialled, if anybody said.
+    pub(super) fn find(&self, transport: &TransportId) -> Option<&Contact> {
+        self.known.get(transport).map(|known| &known.contact).filter(|contact| !contact.addresses.is_empty())
     }
 
     pub(super) fn reached(&mut self, transport: &TransportId) {
@@ -61,15 +75,16 @@ impl Book {
 
 impl Mesh {
     /// Remembers a contact; says whether it is new or has new addresses.
-    pub(super) fn remember(&mut self, now: Now, contact: Contact, pinned: bool) -> bool {
+    pub(super) fn remember(&mut self, now: Now, contact: Contact, source: Source) -> bool {
+        let pinned = source == Source::Application;
         if contact.check().is_err() || contact.transport == self.config.transport {
             return false;
         }
         if let Some(known) = self.book.known.get_mut(&contact.transport) {
             known.pinned |= pinned;
             let changed = known.contact.addresses != contact.addresses && !contact.addresses.is_empty();
-            // A neighbour cannot overwrite what the application said.
-            if changed && (pinned || !known.pinned) {
+            // No third party can overwrite what the application said.
+            if changed && (source != Source::Neighbour || !known.pinned) {
                 known.contact = contact;
             }
             return changed;
@@ -88,7 +103,7 @@ impl Mesh {
 
     pub(super) fn dial_contact(&mut self, now: Now, contact: Contact) {
         let transport = contact.transport.clone();
-        self.remember(now, contact, true);
+        self.remember(now, contact, Source::Application);
         let linked = self.is_linked(&transport);
         if let Some(known) = self.book.known.get_mut(&transport)
             && !linked
@@ -186,11 +201,11 @@ impl Mesh {
         let Some(link) = self.links.get_mut(&id) else { return };
         let remote = link.remote.clone();
         for contact in contacts {
-            let own = contact.transport == remote;
-            if contact.addresses.is_empty() || !self.remember(now, contact.clone(), false) {
+            let source = if contact.transport == remote { Source::Itself } else { Source::Neighbour };
+            if contact.addresses.is_empty() || !self.remember(now, contact.clone(), source) {
                 continue;
             }
-            if own {
+            if source == Source::Itself {
                 self.pass_on(id, &contact);
             }
             self.event(Event::ContactLearned(contact));
@@ -209,5 +224,31 @@ impl Mesh {
         for link in self.choose(others, Message::MAX_CONTACTS) {
             self.send(link, Lane::Control, &Message::Contacts(vec![contact.clone()]));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nonos_identity::{NetworkId, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn only_a_node_itself_moves_a_contact_of_the_application() {
+        let now = Now { wall: Timestamp::from_secs(1_800_000_000), mono: Duration::ZERO };
+        let config = crate::testing::config(&NetworkId::from_name("contacts"), 1, now.wall);
+        let mut mesh = Mesh::new(config, now, [0; 32]).unwrap();
+        let transport = TransportId::new([7]).unwrap();
+        let at = |port: u16| Contact {
+            transport: transport.clone(),
+            addresses: vec![format!("/ip4/127.0.0.1/tcp/{port}")],
+        };
+        let known = |mesh: &Mesh| mesh.book.find(&transport).cloned();
+        assert_eq!(known(&mesh), None);
+        mesh.remember(now, at(1), Source::Application);
+        mesh.remember(now, at(2), Source::Neighbour);
+        assert_eq!(known(&mesh), Some(at(1)));
+        mesh.remember(now, at(3), Source::Itself);
+        assert_eq!(known(&mesh), Some(at(3)));
     }
 }

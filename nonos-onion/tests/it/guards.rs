@@ -45,7 +45,8 @@ fn path_to(
     now: Timestamp,
     number: u32,
 ) -> Result<Selection, GuardError> {
-    let request = PathRequest { candidates, destination, exclude: &[], hops: HopClass::Three };
+    let request =
+        PathRequest { candidates, destination, exclude: &[], hops: HopClass::Three, reachable: None };
     guards.path(&PathSelector::default(), &request, now, seed(number))
 }
 
@@ -224,8 +225,13 @@ fn a_destination_rules_out_its_guard_and_draws_nothing() {
 fn legs_share_the_guards_and_nothing_else() {
     let candidates = relays(20, START);
     let (mut guards, end) = (new_client(), outside(START));
-    let request =
-        PathRequest { candidates: &candidates, destination: &end, exclude: &[], hops: HopClass::Three };
+    let request = PathRequest {
+        candidates: &candidates,
+        destination: &end,
+        exclude: &[],
+        hops: HopClass::Three,
+        reachable: None,
+    };
     let legs = |guards: &mut GuardSet, count| {
         guards.paths(count, &PathSelector::default(), &request, START, seed(7)).map(|paths| {
             let hops = paths.iter().flat_map(|path| path.relays.iter().map(|relay| relay.relay));
@@ -340,4 +346,31 @@ fn a_clock_that_goes_back_changes_nothing() {
     guards.failed(&first, Some(0), day(301), seed(0));
     assert_eq!(guard(&mut guards, &relays(20, day(1)), day(1), 1), Ok(first));
     assert_eq!(guard(&mut guards, &relays(20, day(359)), day(359), 1), Ok(first), "its time runs on");
+}
+
+#[test]
+fn guards_are_drawn_from_whom_the_client_reaches_and_kept_when_it_does_not() {
+    let (mut guards, candidates) = (new_client(), relays(40, START));
+    let path = |guards: &mut GuardSet, reachable: &[NodeId], number| {
+        let destination = outside(START);
+        let request = PathRequest {
+            candidates: &candidates,
+            destination: &destination,
+            exclude: &[],
+            hops: HopClass::Three,
+            reachable: Some(reachable),
+        };
+        guards.path(&PathSelector::default(), &request, START, seed(number))
+    };
+    assert_eq!(path(&mut guards, &[], 0).unwrap_err(), GuardError::Unlisted);
+    let near: Vec<NodeId> = candidates.iter().skip(7).take(4).map(|relay| relay.relay).collect();
+    for number in 0..20 {
+        let relays = path(&mut guards, &near, number).unwrap().relays;
+        assert!(near.contains(&relays[0].relay));
+    }
+    let drawn = listed(&guards);
+    assert!(drawn.len() == GuardSet::SIZE && drawn.iter().all(|guard| near.contains(guard)));
+    let other: Vec<NodeId> = candidates.iter().take(7).map(|relay| relay.relay).collect();
+    assert_eq!(path(&mut guards, &other, 20).unwrap().relays[0].relay, drawn[0]);
+    assert_eq!(listed(&guards), drawn);
 }

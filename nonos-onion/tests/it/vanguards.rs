@@ -16,7 +16,7 @@ fn path(
     number: u32,
 ) -> Result<Vec<NodeId>, GuardError> {
     let destination = &outside(now);
-    let request = PathRequest { candidates, destination, exclude, hops: HopClass::Three };
+    let request = PathRequest { candidates, destination, exclude, hops: HopClass::Three, reachable: None };
     let selection = vanguards.path(guards, &PathSelector::default(), &request, now, seed(number))?;
     Ok(selection.relays.iter().map(|relay| relay.relay).collect())
 }
