@@ -31,6 +31,7 @@ use crate::dispute::answer::Limiter;
 use crate::event::EventLog;
 use crate::gate::{FACTS_MAX, Gate};
 use crate::guards::{self, Guards};
+use crate::hops::Hops;
 use crate::keys::{self, Generations, KeyError, Rotatable};
 use crate::node::{Credentials, Node, Shared, TRUST_FILE};
 use crate::operators::parse_root;
@@ -235,6 +236,8 @@ impl NodeBuilder {
 
         let slots = Slots::open(&data_dir, Epoch::at(now))
             .map_err(|error| StartError::Store { path: data_dir.clone(), message: error.to_string() })?;
+        let hops = Hops::new(config.circuits, Epoch::at(now))
+            .map_err(|error| StartError::Settings(error.to_string()))?;
         let guards = Guards::open(&data_dir, me, &identity.zk_secret(0))?;
         let trust = open_trust(&data_dir.join(TRUST_FILE), me, &network, now)?;
         let ledger = open_ledger(&data_dir.join("ledger.redb"))?;
@@ -267,6 +270,7 @@ impl NodeBuilder {
             trust: Mutex::new(trust),
             ledger: Mutex::new(ledger),
             guards: Mutex::new(guards),
+            hops: Mutex::new(hops),
             shelf: Mutex::default(),
             desk: Arc::new(Desk::new(&data_dir)),
             loading: tokio::sync::Mutex::default(),

@@ -1,14 +1,14 @@
 //! Circuits over the mesh's links.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nonos_identity::wire::Wire;
 use nonos_identity::{Digest, Epoch, NodeId, Timestamp};
 use nonos_mesh::libp2p::Handle as MeshHandle;
 use nonos_onion::link::{BuildError, ByteLink, CircuitHandle, LinkError, LinkFuture, Links, OpenError};
 use nonos_onion::{
-    AnonymitySet, BandwidthClass, FamilyTag, GuardError, HopClass, PathError, PathRequest, PathRules,
-    PathSelector, RelayDescriptor, SubnetTag, anonymity_set,
+    AnonymitySet, BandwidthClass, FamilyTag, GuardError, PathError, PathRequest, PathRules, PathSelector,
+    RelayDescriptor, SubnetTag, anonymity_set,
 };
 use nonos_trust::Evidence;
 
@@ -133,7 +133,7 @@ const GUARD_PATIENCE: Duration = Duration::from_secs(20);
 const BLAME_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Shared {
-    /// Builds a circuit of three relays to `destination`. None of them is in `never`; those in
+    /// Builds a circuit to `destination`. None of them is in `never`; those in
     /// `avoid` are taken only if too few others are left, those in `apart` before these.
     async fn route(
         &self,
@@ -157,8 +157,10 @@ impl Shared {
             };
             let relays: Vec<NodeId> = path.iter().map(|hop| hop.relay).take(path.len() - 1).collect();
             let Some(&guard) = relays.first() else { break };
+            let begin = Instant::now();
             match self.onion.build(path).await {
                 Ok(circuit) => {
+                    self.hops().built(begin.elapsed());
                     tokio::task::block_in_place(|| self.guards().answered(&guard, now));
                     let view = Circuit { purpose: purpose.into(), relays, destination };
                     return Ok(Route { circuit, view, never: never.to_vec() });
@@ -177,7 +179,7 @@ impl Shared {
         outcome
     }
 
-    /// Builds a circuit of three relays to `destination`, none of them in `never`.
+    /// Builds a circuit to `destination`, none of them in `never`.
     pub(crate) async fn first_route(
         &self,
         purpose: &str,
@@ -241,6 +243,7 @@ impl Shared {
             (board.descriptor(&destination, now), board.relays(now))
         };
         let end = end.ok_or(RouteError::Destination(destination))?;
+        let hops = self.hops().class();
         let selector = PathSelector::new(PathRules {
             distinct_subnets: !self.config.allow_same_subnet,
             ..PathRules::default()
@@ -254,7 +257,7 @@ impl Shared {
                 candidates: &candidates,
                 destination: &end,
                 exclude,
-                hops: HopClass::Three,
+                hops,
                 reachable: Some(&neighbours),
             };
             tokio::task::block_in_place(|| self.guards().path(&selector, &request, now))
@@ -266,7 +269,7 @@ impl Shared {
             };
             let unguarded = |exclude: &&[NodeId]| {
                 let exclude: Vec<NodeId> = [self.me, destination].iter().chain(*exclude).copied().collect();
-                selector.select(&candidates, &exclude, HopClass::Three, now, clock::random())
+                selector.select(&candidates, &exclude, hops, now, clock::random())
             };
             Ok(first_ok(&exclusions, unguarded)?)
         })?;

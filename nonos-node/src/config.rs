@@ -4,6 +4,8 @@ use nonos_identity::Digest;
 use nonos_zk::Profile;
 use serde::{Deserialize, Serialize};
 
+use crate::hops::Circuits;
+
 /// What a node does beyond relaying and gossip, which every node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -90,6 +92,8 @@ pub struct Config {
     pub operator: String,
     /// Lets circuits take relays of one subnet: for one machine or one laboratory only.
     pub allow_same_subnet: bool,
+    /// How many relays its own circuits take.
+    pub circuits: Circuits,
     /// Seconds between looks at a neighbour's state digests.
     pub sync_interval_secs: u64,
     /// Shortest interval between beacons, in milliseconds (RFC 6206 Imin).
@@ -133,6 +137,7 @@ impl Default for Config {
             prices: Prices::default(),
             operator: String::new(),
             allow_same_subnet: true,
+            circuits: Circuits::default(),
             sync_interval_secs: 10,
             beacon_min_ms: 2_000,
             profile: Profile::Full,

@@ -170,6 +170,12 @@ pub struct Status {
     pub peers: Vec<NodeId>,
     /// Peers that can relay in this epoch.
     pub relays: usize,
+    /// Guards drawn: the relays at which the node's circuits begin.
+    pub guards: usize,
+    /// How many of them are neighbours.
+    pub guards_linked: usize,
+    /// Relays of a circuit.
+    pub hops: usize,
     /// Operators enrolled for proofs, this node included.
     pub enrolled: usize,
     /// What the number of operators says of anonymity.

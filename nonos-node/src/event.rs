@@ -50,6 +50,11 @@ pub enum Event {
     },
     /// A circuit stands.
     CircuitBuilt(Circuit),
+    /// New circuits take another number of relays, within the node's settings.
+    HopsChanged {
+        /// How many.
+        relays: usize,
+    },
     /// A circuit was lost and another one stands in its place.
     CircuitRebuilt {
         /// The relay that failed, where the circuit could name it.

@@ -170,7 +170,7 @@ impl Lanes {
         if count == 0 {
             return Ok(());
         }
-        let begin = Instant::now();
+        let (begin, before) = (Instant::now(), self.kept_bytes);
         let mut fetch = Fetch::new(Config::default(), &content, count, clock::random())?;
         for &lane in self.lanes.keys() {
             fetch.handle(begin.elapsed(), Input::ProviderUp { provider: ProviderId(lane), have: None });
@@ -199,6 +199,8 @@ impl Lanes {
                         fetch.handle(begin.elapsed(), input);
                     }
                     Output::Done => {
+                        let bytes = self.kept_bytes - before;
+                        self.shared.hops().delivered(bytes, begin.elapsed());
                         self.shared.observe(self.provider, Evidence::ChunkServed);
                         return Ok(());
                     }

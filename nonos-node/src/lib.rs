@@ -22,6 +22,7 @@ mod fetch;
 mod files;
 mod gate;
 mod guards;
+mod hops;
 pub mod init;
 pub mod inquiry;
 pub mod keys;
@@ -49,6 +50,7 @@ pub use crate::control::{
 };
 pub use crate::control_socket::{Client, ClientError};
 pub use crate::event::{Circuit, Entry, Event, EventLog};
+pub use crate::hops::{Circuits, CircuitsError};
 pub use crate::init::InitError;
 pub use crate::node::Node;
 pub use crate::operators::OperatorsError;

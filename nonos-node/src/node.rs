@@ -23,6 +23,7 @@ use crate::dispute::answer::Limiter;
 use crate::event::{Event, EventLog};
 use crate::files;
 use crate::guards::Guards;
+use crate::hops::Hops;
 use crate::keys::{Generations, Rotatable};
 use crate::records::{Job, Sealed, Signer};
 use crate::seeder::Shelf;
@@ -63,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) trust: Mutex<TrustEngine>,
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) guards: Mutex<Guards>,
+    pub(crate) hops: Mutex<Hops>,
     pub(crate) shelf: Mutex<Shelf>,
     pub(crate) desk: Arc<Desk>,
     /// Held while the shelf is filled: one load at a time.
@@ -150,6 +152,10 @@ impl Shared {
 
     pub(crate) fn guards(&self) -> MutexGuard<'_, Guards> {
         self.guards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn hops(&self) -> MutexGuard<'_, Hops> {
+        self.hops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn shelf(&self) -> MutexGuard<'_, Shelf> {

@@ -110,14 +110,18 @@ impl Shared {
             ),
         };
         let links: BTreeSet<_> = links.into_iter().map(|(_, node)| node).collect();
+        let guards = self.guards().all();
         Ok(Status {
             node: self.me,
             network: self.config.network.clone(),
             onion_address: self.onion_address().to_string(),
             listen: self.mesh.contact().addresses.clone(),
-            links: links.into_iter().collect(),
+            links: links.iter().copied().collect(),
             peers,
             relays: relays.len(),
+            guards: guards.len(),
+            guards_linked: guards.iter().filter(|guard| links.contains(guard)).count(),
+            hops: self.hops().class().relays(),
             enrolled: self.operators(now).len(),
             anonymity,
             digests: digests

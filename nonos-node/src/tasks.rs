@@ -200,6 +200,9 @@ pub(crate) async fn epochs(shared: Arc<Shared>) {
             continue;
         }
         announced = Epoch::at(now);
+        if let Some(class) = shared.hops().advance(announced) {
+            shared.tell(Event::HopsChanged { relays: class.relays() });
+        }
         shared.board().prune(now);
         forget_expired(&shared, now).await;
         shared.trust().refresh(now);

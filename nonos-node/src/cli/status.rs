@@ -41,6 +41,10 @@ impl Status {
             status.relays,
             status.enrolled
         );
+        println!(
+            "circuits   {} relays; {} of {} guards linked",
+            status.hops, status.guards_linked, status.guards
+        );
         println!("anonymity  {}", status.anonymity);
         println!(
             "ledger     {} nano-mod in {} transfers, chain {}",
