@@ -36,6 +36,17 @@ pub const SERVICE_CLIENT_KEY: Domain = Domain::new("nonos/onion/service-client-k
 /// Where a directory keeps a service descriptor.
 pub const SERVICE_INDEX: Domain = Domain::new("nonos/onion/service-index/v1");
 
+/// Signature of a service that establishes an introduction point.
+pub const RENDEZVOUS_ESTABLISH: Domain = Domain::new("nonos/onion/rendezvous-establish/v1");
+/// Start of the Noise prologue between a client and an onion service.
+pub const RENDEZVOUS_HANDSHAKE: Domain = Domain::new("nonos/onion/rendezvous-handshake/v1");
+/// Derivation of the first Noise pre-shared key of that handshake from the subcredential.
+pub const RENDEZVOUS_PSK: Domain = Domain::new("nonos/onion/rendezvous-psk/v1");
+/// Name of an introduction, over which a client works.
+pub const RENDEZVOUS_INTRODUCTION: Domain = Domain::new("nonos/onion/rendezvous-introduction/v1");
+/// The work of a client on an introduction.
+pub const RENDEZVOUS_PUZZLE: Domain = Domain::new("nonos/onion/rendezvous-puzzle/v1");
+
 /// Every domain above, for the workspace-wide uniqueness test.
 pub const ALL: &[Domain] = &[
     HANDSHAKE,
@@ -54,4 +65,9 @@ pub const ALL: &[Domain] = &[
     SERVICE_INNER_KEY,
     SERVICE_CLIENT_KEY,
     SERVICE_INDEX,
+    RENDEZVOUS_ESTABLISH,
+    RENDEZVOUS_HANDSHAKE,
+    RENDEZVOUS_PSK,
+    RENDEZVOUS_INTRODUCTION,
+    RENDEZVOUS_PUZZLE,
 ];

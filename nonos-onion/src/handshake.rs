@@ -39,9 +39,9 @@ pub(crate) const REQUEST_BYTES: usize = 32 + KEM_KEY_BYTES + ROUTING_BYTES + AEA
 pub(crate) const REPLY_BYTES: usize = KEM_CIPHERTEXT_BYTES + 32 + AEAD_TAG_BYTES;
 
 const PATTERN: &str = "Noise_NKpsk2_25519_ChaChaPoly_BLAKE2s";
-const KEM_KEY_BYTES: usize = 1184;
-const KEM_CIPHERTEXT_BYTES: usize = 1088;
-const AEAD_TAG_BYTES: usize = 16;
+pub(crate) const KEM_KEY_BYTES: usize = 1184;
+pub(crate) const KEM_CIPHERTEXT_BYTES: usize = 1088;
+pub(crate) const AEAD_TAG_BYTES: usize = 16;
 
 /// The handshake does not complete. It says that, and not why, to leave no oracle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +92,7 @@ impl Initiator {
     ) -> Result<(Self, [u8; REQUEST_BYTES]), HandshakeError> {
         let mut rng = ChaCha20Rng::from_seed(*seed);
         let prologue = context.prologue();
-        let mut noise = builder(&mut rng)?
+        let mut noise = builder(PATTERN, &mut rng)?
             .prologue(&prologue)
             .and_then(|builder| builder.remote_public_key(onion_key))
             .and_then(snow::Builder::build_initiator)
@@ -146,7 +146,7 @@ impl Responder {
         }
         let mut rng = ChaCha20Rng::from_seed(*seed);
         let prologue = context.prologue();
-        let mut noise = builder(&mut rng)?
+        let mut noise = builder(PATTERN, &mut rng)?
             .prologue(&prologue)
             .and_then(|builder| builder.local_private_key(onion_secret))
             .and_then(snow::Builder::build_responder)
@@ -207,7 +207,8 @@ pub(crate) fn ephemeral(message: &[u8; REQUEST_BYTES]) -> &[u8; 32] {
     message.first_chunk().expect("a request is longer than a key")
 }
 
-fn psk(secret: &[u8; 32], ciphertext: &[u8], hash: &[u8]) -> Zeroizing<[u8; 32]> {
+/// The pre-shared key of an ML-KEM exchange that began with the messages behind `hash`.
+pub(crate) fn psk(secret: &[u8; 32], ciphertext: &[u8], hash: &[u8]) -> Zeroizing<[u8; 32]> {
     Zeroizing::new(*Digest::of(domains::HYBRID_PSK, &[secret, ciphertext, hash]).as_bytes())
 }
 
@@ -224,8 +225,9 @@ fn layer_seed(noise: &mut snow::HandshakeState) -> LayerSeed {
     seed
 }
 
-fn builder<'a>(rng: &mut ChaCha20Rng) -> Result<snow::Builder<'a>, HandshakeError> {
-    let params = PATTERN.parse().map_err(|_| HandshakeError)?;
+/// A handshake of this pattern whose randomness is all from `rng`.
+pub(crate) fn builder<'a>(pattern: &str, rng: &mut ChaCha20Rng) -> Result<snow::Builder<'a>, HandshakeError> {
+    let params = pattern.parse().map_err(|_| HandshakeError)?;
     let mut seed = Zeroizing::new([0; 32]);
     rng.fill_bytes(&mut *seed);
     Ok(snow::Builder::with_resolver(params, Box::new(SeededResolver(seed))))

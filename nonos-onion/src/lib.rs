@@ -22,6 +22,8 @@ mod path;
 mod pinned;
 mod pool;
 mod records;
+#[cfg(feature = "tokio")]
+pub mod rendezvous;
 pub mod service;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -210,7 +210,8 @@ impl Mux {
     /// DATA cells that a stream may send now. If it may send none, it waits for its turn.
     pub(crate) fn sendable_cells(&mut self, id: u16) -> u32 {
         let Some(stream) = self.streams.get_mut(&id) else { return 0 };
-        if stream.phase != Phase::Open || stream.sent_end {
+        // Not before this node's own application has accepted the stream; the other end's answer may come later.
+        if stream.phase == Phase::Offered || stream.sent_end {
             return 0;
         }
         let cells = stream.credit.min(self.congestion.credit());

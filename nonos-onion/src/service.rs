@@ -33,7 +33,7 @@ mod blinding;
 mod clients;
 mod content;
 mod directory;
-mod layer;
+pub(crate) mod layer;
 mod memory;
 mod party;
 mod period;

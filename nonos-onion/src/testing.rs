@@ -3,6 +3,7 @@
 
 mod fuzz;
 mod network;
+mod rendezvous;
 mod service;
 mod simulation;
 
@@ -18,6 +19,7 @@ pub use crate::testing::fuzz::{
     valid_message, valid_routing,
 };
 pub use crate::testing::network::{MemoryLinks, Network, Node, Observer, Seen, View};
+pub use crate::testing::rendezvous::{HubNetwork, HubStream};
 pub use crate::testing::service::{arb_service_descriptor, check_directory};
 pub use crate::testing::simulation::{Fault, LinkShape, Simulation};
 

@@ -46,8 +46,19 @@ pub(crate) enum Notice {
     Stream(StreamId),
     StreamDropped(StreamId),
     CloseCircuit(LocalCircuitId),
-    Open { circuit: Arc<CircuitShared>, port: u16, reply: oneshot::Sender<Result<OnionStream, OpenError>> },
-    Pay { circuit: LocalCircuitId, hop: usize, bytes: Vec<u8>, reply: oneshot::Sender<Result<(), PayError>> },
+    Open {
+        circuit: Arc<CircuitShared>,
+        port: u16,
+        /// Answer before the destination does.
+        early: bool,
+        reply: oneshot::Sender<Result<OnionStream, OpenError>>,
+    },
+    Pay {
+        circuit: LocalCircuitId,
+        hop: usize,
+        bytes: Vec<u8>,
+        reply: oneshot::Sender<Result<(), PayError>>,
+    },
 }
 
 enum Event {
@@ -250,11 +261,14 @@ impl Task {
                 }
             }
             Notice::CloseCircuit(circuit) => self.machine.close(now, circuit),
-            Notice::Open { circuit, port, reply } => {
+            Notice::Open { circuit, port, early, reply } => {
                 let closed = *circuit.closed.borrow();
                 match self.machine.open(now, circuit.id, port) {
                     Ok(stream) => {
                         self.opening.insert(stream, Opening { circuit, reply });
+                        if early {
+                            self.opened(stream);
+                        }
                     }
                     Err(OpenError::Closed(unknown)) => {
                         let _ = reply.send(Err(OpenError::Closed(closed.unwrap_or(unknown))));
@@ -308,6 +322,10 @@ impl Task {
                     if let Some(opening) = self.opening.remove(&stream) {
                         let error = if timeout { OpenError::Timeout } else { OpenError::Refused };
                         let _ = opening.reply.send(Err(error));
+                    } else if let Some(pipe) = self.pipes.remove(&stream) {
+                        let kind =
+                            if timeout { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionRefused };
+                        pipe.break_off(kind);
                     }
                 }
                 Output::Readable { stream } => self.pump_in(stream),

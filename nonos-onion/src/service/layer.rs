@@ -53,7 +53,7 @@ pub(super) fn open(key: &[u8; 32], aad: &[u8], ciphertext: &[u8]) -> Option<Zero
 }
 
 /// `content`, shorter than `len`, in `len` bytes.
-pub(super) fn pad(content: &[u8], len: usize) -> Zeroizing<Vec<u8>> {
+pub(crate) fn pad(content: &[u8], len: usize) -> Zeroizing<Vec<u8>> {
     debug_assert!(content.len() < len);
     let mut plain = Zeroizing::new(Vec::with_capacity(len));
     plain.extend_from_slice(content);
@@ -63,7 +63,7 @@ pub(super) fn pad(content: &[u8], len: usize) -> Zeroizing<Vec<u8>> {
 }
 
 /// What [`pad`] was given.
-pub(super) fn unpad(plain: &[u8]) -> Option<&[u8]> {
+pub(crate) fn unpad(plain: &[u8]) -> Option<&[u8]> {
     let end = plain.iter().rposition(|byte| *byte != 0)?;
     let (content, padding) = plain.split_at_checked(end)?;
     (padding.first() == Some(&END)).then_some(content)

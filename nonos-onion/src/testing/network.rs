@@ -1,12 +1,17 @@
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nonos_identity::{Epoch, NetworkId, NodeId, Timestamp};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, ReadHalf, WriteHalf,
+};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::cell::CELL_BYTES;
@@ -120,6 +125,7 @@ impl Observer {
 pub struct Network {
     id: NetworkId,
     now: AtomicU64,
+    latency_millis: AtomicU64,
     nodes: Mutex<BTreeMap<NodeId, Onion>>,
     observer: Arc<Observer>,
 }
@@ -146,9 +152,16 @@ impl Network {
         Arc::new(Self {
             id: NetworkId::from_name("memory"),
             now: AtomicU64::new(Epoch::from_number(1000).start().as_secs()),
+            latency_millis: AtomicU64::new(0),
             nodes: Mutex::default(),
             observer: Arc::default(),
         })
+    }
+
+    /// The id of the mesh.
+    #[must_use]
+    pub const fn id(&self) -> NetworkId {
+        self.id
     }
 
     /// The observer of all links.
@@ -166,6 +179,12 @@ impl Network {
     /// Moves the time of all nodes.
     pub fn set_now(&self, now: Timestamp) {
         self.now.store(now.as_secs(), Ordering::Relaxed);
+    }
+
+    /// Has links that are opened from now on take so long, in whole milliseconds.
+    pub fn set_latency(&self, latency: Duration) {
+        let millis = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+        self.latency_millis.store(millis, Ordering::Relaxed);
     }
 
     /// The clock of all nodes.
@@ -224,7 +243,8 @@ impl MemoryLinks {
     /// Both ends of a link, watched and changed by the network's observer.
     #[must_use]
     pub fn pair(network: &Network, near: NodeId, far: NodeId) -> (Box<dyn ByteLink>, Box<dyn ByteLink>) {
-        let (a, b) = tokio::io::duplex(LINK_BYTES);
+        let latency = Duration::from_millis(network.latency_millis.load(Ordering::Relaxed));
+        let (a, b) = if latency.is_zero() { tokio::io::duplex(LINK_BYTES) } else { slow(latency) };
         let tap = |inner, from, to| {
             Box::new(Tap {
                 inner,
@@ -238,6 +258,39 @@ impl MemoryLinks {
         };
         (tap(a, near, far), tap(b, far, near))
     }
+}
+
+/// Both ends of a link that takes that long.
+fn slow(latency: Duration) -> (DuplexStream, DuplexStream) {
+    let ((a, near), (far, b)) = (tokio::io::duplex(LINK_BYTES), tokio::io::duplex(LINK_BYTES));
+    let (near_reader, near_writer) = tokio::io::split(near);
+    let (far_reader, far_writer) = tokio::io::split(far);
+    tokio::spawn(carry(near_reader, far_writer, latency));
+    tokio::spawn(carry(far_reader, near_writer, latency));
+    (a, b)
+}
+
+async fn carry(mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>, latency: Duration) {
+    let (sender, mut under_way) = mpsc::channel(LINK_BYTES / CELL_BYTES);
+    let send = async move {
+        loop {
+            let mut bytes = Vec::with_capacity(CELL_BYTES);
+            if !matches!(from.read_buf(&mut bytes).await, Ok(1..)) {
+                return;
+            }
+            let _ = sender.send((Instant::now() + latency, bytes)).await;
+        }
+    };
+    let receive = async move {
+        while let Some((due, bytes)) = under_way.recv().await {
+            tokio::time::sleep_until(due).await;
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+        let _ = to.shutdown().await;
+    };
+    tokio::join!(send, receive);
 }
 
 impl Links for MemoryLinks {

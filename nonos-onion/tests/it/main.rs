@@ -11,6 +11,7 @@ mod multipath;
 mod paths;
 mod privacy;
 mod properties;
+mod rendezvous;
 mod service;
 mod suppression;
 mod vanguards;
