@@ -1,6 +1,6 @@
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use nonos_capsule::{AotCache, Compiler, FileCapsuleStore, FileNonceStore, Runtime};
@@ -12,6 +12,8 @@ use nonos_mesh::libp2p::{Driver, DriverConfig, EventReceiver};
 use nonos_mesh::{BeaconBody, Capabilities, Check as _, Store as _};
 use nonos_onion::EpochKeys;
 use nonos_onion::link::{Incoming, OnionDriver, Payments, system_clock};
+use nonos_onion::rendezvous::{Hub, HubLimits};
+use nonos_onion::service::{MemoryDirectory, MemoryLimits};
 use nonos_trust::TrustEngine;
 use nonos_zk::groth16::{PoolConfig, VerifierPool};
 use nonos_zk::{Enrolment, IdentitySecret, Prover, Verifier};
@@ -37,13 +39,17 @@ use crate::node::{Credentials, Node, Shared, TRUST_FILE};
 use crate::operators::parse_root;
 use crate::proofs::{Proofs, groth16};
 use crate::records::{Sealed, Signer};
+use crate::services::{self, Services};
 use crate::slots::Slots;
 use crate::store::ItemFile;
 use crate::wasm_prover::WasmProverError;
-use crate::{control_socket, executor, tasks};
+use crate::{control_socket, directory, executor, tasks};
 
 /// Jobs an executor works on at a time: a run and its proof each want the whole machine.
 const JOBS_AT_ONCE: usize = 1;
+
+/// Descriptors that a node keeps for others: those of about a thousand services.
+const DIRECTORY_LIMITS: MemoryLimits = MemoryLimits { entries: 2048, bytes: 32 << 20 };
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -177,6 +183,7 @@ impl NodeBuilder {
             VerifierPool::new(proofs.verifier, PoolConfig::default()).map_err(StartError::Threads)?;
         let verifier: Arc<dyn Verifier> = Arc::new(verifier);
         let me = identity.node_id();
+        config.check_services().map_err(|error| StartError::Settings(error.to_string()))?;
         config.auditor_keys().map_err(|error| StartError::Settings(error.to_string()))?;
         if let Some(root) = config.operator_roots.iter().find(|root| parse_root(root).is_none()) {
             let problem = format!("operator_roots: {root:?} is no root as `nonos operators` prints it");
@@ -271,6 +278,9 @@ impl NodeBuilder {
             ledger: Mutex::new(ledger),
             guards: Mutex::new(guards),
             hops: Mutex::new(hops),
+            descriptors: MemoryDirectory::new(network, DIRECTORY_LIMITS),
+            hub: Hub::new(network, me, HubLimits::default(), &clock::random()),
+            services: OnceLock::new(),
             shelf: Mutex::default(),
             desk: Arc::new(Desk::new(&data_dir)),
             loading: tokio::sync::Mutex::default(),
@@ -283,6 +293,9 @@ impl NodeBuilder {
             data_dir,
             identity,
         });
+        let services = Services::start(&shared).map_err(|error| StartError::Settings(error.to_string()))?;
+        let _ = shared.services.set(services);
+        shared.descriptors.advance(now, directory::randoms(&network, now));
         let node = Node { shared, tasks: Arc::new(Mutex::new(JoinSet::new())) };
         node.shared.announce(now).await?;
         node.spawn(Inlets { mesh_events, incoming, payments, facts }, serve_control).await?;
@@ -325,6 +338,7 @@ impl Node {
         set.spawn(tasks::facts(shared.clone(), inlets.facts));
         set.spawn(tasks::epochs(shared.clone()));
         set.spawn(guards::keep_links(shared.clone()));
+        set.spawn(services::announce(shared.clone()));
         if let Some(listener) = control {
             let node = self.clone();
             set.spawn(async move {

@@ -35,6 +35,8 @@ pub(crate) mod port {
     pub(crate) const DISCLOSE: u16 = 5;
     /// Takes promises that did not come along with what they pay for.
     pub(crate) const PAY: u16 = 6;
+    /// Keeps descriptors of onion services.
+    pub(crate) const DIRECTORY: u16 = 7;
 }
 
 /// Relay descriptors in a beacon: this epoch's and the next one's.
@@ -125,6 +127,27 @@ pub(crate) struct Route {
     never: Vec<NodeId>,
 }
 
+/// Which circuit is wanted.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    purpose: &'a str,
+    destination: NodeId,
+    /// Relays that are not in it.
+    never: &'a [NodeId],
+    /// Relays that are only in it if too few others are left.
+    avoid: &'a [NodeId],
+    /// The same, and these sooner.
+    apart: &'a [NodeId],
+    /// Whether the second hop is pinned too.
+    vanguards: bool,
+}
+
+impl<'a> Wanted<'a> {
+    const fn new(purpose: &'a str, destination: NodeId) -> Self {
+        Self { purpose, destination, never: &[], avoid: &[], apart: &[], vanguards: false }
+    }
+}
+
 /// Tries before the mesh counts as unable to carry a circuit.
 const TRIES: usize = 6;
 /// Longest wait for a guard that did not answer, before the next try.
@@ -133,21 +156,14 @@ const GUARD_PATIENCE: Duration = Duration::from_secs(20);
 const BLAME_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Shared {
-    /// Builds a circuit to `destination`. None of them is in `never`; those in
-    /// `avoid` are taken only if too few others are left, those in `apart` before these.
-    async fn route(
-        &self,
-        purpose: &str,
-        destination: NodeId,
-        never: &[NodeId],
-        avoid: &[NodeId],
-        apart: &[NodeId],
-    ) -> Result<Route, RouteError> {
+    /// Builds a circuit.
+    async fn route(&self, wanted: Wanted<'_>) -> Result<Route, RouteError> {
+        let Wanted { purpose, destination, never, avoid, .. } = wanted;
         let mut avoid: Vec<NodeId> = avoid.to_vec();
         let mut outcome = Err(RouteError::Destination(destination));
         for _ in 0..TRIES {
             let now = clock::now();
-            let path = match self.path(destination, never, &avoid, apart, now).await {
+            let path = match self.path(Wanted { avoid: &avoid, ..wanted }, now).await {
                 Err(RouteError::Guard(GuardError::Unreachable(wait))) => {
                     outcome = Err(GuardError::Unreachable(wait).into());
                     tokio::time::sleep(wait.min(GUARD_PATIENCE)).await;
@@ -197,9 +213,16 @@ impl Shared {
         never: &[NodeId],
         apart: &[NodeId],
     ) -> Result<Route, RouteError> {
-        let route = self.route(purpose, destination, never, &[], apart).await?;
+        let route = self.route(Wanted { never, apart, ..Wanted::new(purpose, destination) }).await?;
         self.tell(Event::CircuitBuilt(route.view.clone()));
         Ok(route)
+    }
+
+    pub(crate) fn path_selector(&self) -> PathSelector {
+        PathSelector::new(PathRules {
+            distinct_subnets: !self.config.allow_same_subnet,
+            ..PathRules::default()
+        })
     }
 
     /// Builds a successor of a circuit that was lost, around the relay that failed, and apart from other
@@ -215,7 +238,9 @@ impl Shared {
         let blamed = self.blame(&lost.view.relays, hop);
         avoid.extend(blamed);
         let (purpose, destination) = (&lost.view.purpose, lost.view.destination);
-        let route = self.route(purpose, destination, &lost.never, avoid, apart).await?;
+        let route = self
+            .route(Wanted { never: &lost.never, avoid, apart, ..Wanted::new(purpose, destination) })
+            .await?;
         self.tell(Event::CircuitRebuilt { blamed, circuit: route.view.clone() });
         Ok(route)
     }
@@ -228,14 +253,19 @@ impl Shared {
         Some(relay)
     }
 
-    async fn path(
+    /// Builds a circuit that a stranger may have provoked: its second hop is pinned too.
+    pub(crate) async fn provoked_route(
         &self,
+        purpose: &str,
         destination: NodeId,
-        never: &[NodeId],
-        avoid: &[NodeId],
-        apart: &[NodeId],
-        now: Timestamp,
-    ) -> Result<Vec<RelayDescriptor>, RouteError> {
+    ) -> Result<Route, RouteError> {
+        let route = self.route(Wanted { vanguards: true, ..Wanted::new(purpose, destination) }).await?;
+        self.tell(Event::CircuitBuilt(route.view.clone()));
+        Ok(route)
+    }
+
+    async fn path(&self, wanted: Wanted<'_>, now: Timestamp) -> Result<Vec<RelayDescriptor>, RouteError> {
+        let Wanted { destination, never, avoid, apart, vanguards, .. } = wanted;
         let links = self.mesh.links().await.map_err(|_| BuildError::Stopped)?;
         let neighbours: Vec<NodeId> = links.into_iter().map(|(_, node)| node).collect();
         let (end, candidates) = {
@@ -244,10 +274,7 @@ impl Shared {
         };
         let end = end.ok_or(RouteError::Destination(destination))?;
         let hops = self.hops().class();
-        let selector = PathSelector::new(PathRules {
-            distinct_subnets: !self.config.allow_same_subnet,
-            ..PathRules::default()
-        });
+        let selector = self.path_selector();
         let sound: Vec<NodeId> = never.iter().chain(avoid).copied().collect();
         let disjoint: Vec<NodeId> = sound.iter().chain(apart).copied().collect();
         // A relay that failed once may be all there is left.
@@ -260,7 +287,10 @@ impl Shared {
                 hops,
                 reachable: Some(&neighbours),
             };
-            tokio::task::block_in_place(|| self.guards().path(&selector, &request, now))
+            tokio::task::block_in_place(|| match vanguards {
+                true => self.guards().path_by_vanguards(&selector, &request, now),
+                false => self.guards().path(&selector, &request, now),
+            })
         };
         let selection = first_ok(&exclusions, guarded).or_else(|error| {
             // Where the relays are too few to hide anybody, guards must not stop the work.

@@ -4,6 +4,7 @@ mod capsule;
 mod demo;
 mod init;
 mod key;
+mod onion;
 mod operators;
 mod run;
 mod status;
@@ -37,6 +38,8 @@ enum Command {
     Status(status::Status),
     /// List the trees of operators that nodes vouch for, or publish one
     Operators(operators::Operators),
+    /// Show the node's onion services, and visit those of others
+    Onion(onion::Onion),
     /// Create, show, back up, rotate and revoke a node's keys, and open what was disclosed to it
     #[command(subcommand)]
     Key(Box<key::Key>),
@@ -94,6 +97,7 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Operators(command) => command.run(),
+            Command::Onion(onion) => onion.run(),
             Command::Key(command) => command.run(),
             Command::Capsule(command) => command.run(),
             Command::Zk(command) => command.run(),

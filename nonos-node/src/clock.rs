@@ -1,6 +1,6 @@
 //! Where the wall clock and the system's randomness enter.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use nonos_identity::Timestamp;
 
@@ -18,4 +18,9 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the system's random number generator works");
     bytes
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

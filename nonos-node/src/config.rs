@@ -5,6 +5,7 @@ use nonos_zk::Profile;
 use serde::{Deserialize, Serialize};
 
 use crate::hops::Circuits;
+use crate::services::OnionService;
 
 /// What a node does beyond relaying and gossip, which every node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +95,9 @@ pub struct Config {
     pub allow_same_subnet: bool,
     /// How many relays its own circuits take.
     pub circuits: Circuits,
+    /// Onion services that it offers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub onion_services: Vec<OnionService>,
     /// Seconds between looks at a neighbour's state digests.
     pub sync_interval_secs: u64,
     /// Shortest interval between beacons, in milliseconds (RFC 6206 Imin).
@@ -138,6 +142,7 @@ impl Default for Config {
             operator: String::new(),
             allow_same_subnet: true,
             circuits: Circuits::default(),
+            onion_services: Vec::new(),
             sync_interval_secs: 10,
             beacon_min_ms: 2_000,
             profile: Profile::Full,
@@ -172,6 +177,9 @@ pub enum ConfigError {
         "auditors: {0:?} is not an X25519 key of 64 hexadecimal digits, as `nonos key open-receipt --show-key` prints it"
     )]
     Auditor(String),
+    /// Not an X25519 key.
+    #[error("{0:?} is not an X25519 key of 64 hexadecimal digits")]
+    Key(String),
     /// The file is not valid TOML for these settings.
     #[error("{path} does not hold valid settings: {message}")]
     Invalid {
@@ -202,11 +210,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Auditor`] if one is not 64 lower-case hexadecimal digits.
     pub fn auditor_keys(&self) -> Result<Vec<[u8; 32]>, ConfigError> {
-        let parse = |text: &String| {
-            let digest: Result<Digest, _> = text.parse();
-            digest.map(|it| *it.as_bytes()).map_err(|_| ConfigError::Auditor(text.clone()))
-        };
-        self.auditors.iter().map(parse).collect()
+        let wrong = |text: &String| ConfigError::Auditor(text.clone());
+        self.auditors.iter().map(|text| parse_key(text).map_err(|_| wrong(text))).collect()
     }
 
     /// Writes the settings into a data directory.
@@ -219,6 +224,12 @@ impl Config {
             .map_err(|error| ConfigError::Invalid { path: path.clone(), message: error.to_string() })?;
         std::fs::write(&path, text).map_err(|source| ConfigError::Io { path, source })
     }
+}
+
+/// 64 hexadecimal digits.
+pub(crate) fn parse_key(text: &str) -> Result<[u8; 32], ConfigError> {
+    let digest: Result<Digest, _> = text.parse();
+    digest.map(|it| *it.as_bytes()).map_err(|_| ConfigError::Key(text.into()))
 }
 
 #[cfg(test)]

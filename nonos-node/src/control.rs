@@ -1,6 +1,7 @@
 //! The local control interface: one JSON request per line, one JSON response per line.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use nonos_identity::{Digest, NodeId, WideDigest};
@@ -21,6 +22,23 @@ pub enum Request {
     Join {
         /// The ticket's text.
         ticket: String,
+    },
+    /// The node's onion services, and the key by which a service may authorise it.
+    Services {
+        /// A service that this node wants to visit.
+        of: Option<String>,
+    },
+    /// Opens a stream to a service and drops it.
+    Reach {
+        /// `ADDRESS:PORT`.
+        target: String,
+    },
+    /// Forwards a local TCP port to a port of a service, until the node stops.
+    Forward {
+        /// `ADDRESS:PORT`.
+        target: String,
+        /// Where to listen: a loopback address.
+        listen: SocketAddr,
     },
     /// Publishes a capsule and a job for it.
     Publish {
@@ -95,6 +113,23 @@ pub enum Response {
     Ticket {
         /// The ticket's text.
         ticket: String,
+    },
+    /// To [`Request::Services`].
+    Services {
+        /// Those of the settings.
+        services: Vec<ServiceView>,
+        /// The X25519 key of this node for the service asked for, in hexadecimal.
+        client_key: Option<String>,
+    },
+    /// To [`Request::Reach`].
+    Reached {
+        /// How long it took.
+        elapsed_ms: u64,
+    },
+    /// To [`Request::Forward`].
+    Listening {
+        /// Where.
+        listen: SocketAddr,
     },
     /// To [`Request::Publish`].
     Published {
@@ -182,6 +217,19 @@ pub struct Status {
     pub anonymity: String,
     /// State digests by collection, in hexadecimal.
     pub digests: BTreeMap<String, String>,
+}
+
+/// An onion service of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its name in the settings.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+    /// How often it was published since the start; it can be visited if that is not 0.
+    pub publications: u64,
+    /// Its introduction points now.
+    pub points: usize,
 }
 
 /// A published tree of operators.

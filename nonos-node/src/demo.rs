@@ -14,6 +14,7 @@ use nonos_capsule::Compiler;
 use nonos_zk::Profile;
 use nonos_zk::groth16::{CacheError, KeyCache};
 
+use crate::clock::millis;
 use crate::config::Tamper;
 use crate::control::{Books, Request, Response};
 use crate::control_socket::ClientError;
@@ -467,8 +468,4 @@ fn failure(event: &Event) -> Option<String> {
         Event::Failed { what, reason } => Some(format!("{what}: {reason}")),
         _ => None,
     }
-}
-
-fn millis(elapsed: Duration) -> u64 {
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

@@ -16,7 +16,7 @@ use nonos_onion::link::OnionStream;
 use nonos_trust::{Evidence, Fault, FaultError};
 
 use crate::circuits::{Route, RouteError, port};
-use crate::clock;
+use crate::clock::{self, millis};
 use crate::control::{DisputeOutcome, DisputeParty, DisputeReport, DisputeRound, Lost, Response};
 use crate::event::Event;
 use crate::fetch::FetchError;
@@ -424,8 +424,4 @@ impl From<&nonos_capsule::dispute::Round> for DisputeRound {
             agree: round.agrees(),
         }
     }
-}
-
-fn millis(elapsed: Duration) -> u64 {
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

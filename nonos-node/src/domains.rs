@@ -23,6 +23,15 @@ pub const SUBNET: Domain = Domain::new("nonos/node/subnet/v1");
 /// The key under which a node seals the record of its guards.
 pub const GUARDS: Domain = Domain::new("nonos/node/guards/v1");
 
+/// The random value of one time period of onion services.
+pub const SHARED_RANDOM: Domain = Domain::new("nonos/node/shared-random/v1");
+/// How near a relay lies to the index of a descriptor.
+pub const DIRECTORY: Domain = Domain::new("nonos/node/directory/v1");
+/// The key of an onion service, from the node's secret and the service's name.
+pub const ONION_SERVICE: Domain = Domain::new("nonos/node/onion-service/v1");
+/// The key by which a service can authorise this node, from the node's secret and the service's address.
+pub const ONION_CLIENT: Domain = Domain::new("nonos/node/onion-client/v1");
+
 /// What the fees of one circuit are for.
 pub const PURPOSE: Domain = Domain::new("nonos/node/purpose/v1");
 
@@ -48,6 +57,10 @@ pub const ALL: &[Domain] = &[
     OPERATOR,
     SUBNET,
     GUARDS,
+    SHARED_RANDOM,
+    DIRECTORY,
+    ONION_SERVICE,
+    ONION_CLIENT,
     PURPOSE,
     INPUT,
     OUTPUT,

@@ -50,6 +50,13 @@ pub enum Event {
     },
     /// A circuit stands.
     CircuitBuilt(Circuit),
+    /// An onion service of this node can be visited.
+    ServicePublished {
+        /// Its name in the settings.
+        name: String,
+        /// Its address.
+        address: String,
+    },
     /// New circuits take another number of relays, within the node's settings.
     HopsChanged {
         /// How many.

@@ -19,7 +19,7 @@ use crate::audit;
 use crate::board::JobEntry;
 use crate::chains;
 use crate::circuits::{Route, port};
-use crate::clock;
+use crate::clock::{self, millis};
 use crate::config::Tamper;
 use crate::dispute::record::Order;
 use crate::domains;
@@ -500,8 +500,4 @@ async fn book_fee(
             shared.fail("claim the fee", &*boxed("the payer did not post the fee that its price table says"));
         }
     }
-}
-
-fn millis(elapsed: Duration) -> u64 {
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

@@ -12,7 +12,7 @@ use minicbor::{Decode, Encode};
 use nonos_identity::wire::{self, Wire};
 use nonos_identity::{Digest, NodeId, Timestamp};
 use nonos_mesh::Contact;
-use nonos_onion::{GuardError, GuardSet, PathRequest, PathSelector, Selection};
+use nonos_onion::{GuardError, GuardSet, PathRequest, PathSelector, Selection, Vanguards};
 use zeroize::Zeroizing;
 
 use crate::builder::StartError;
@@ -41,16 +41,19 @@ struct Record {
     #[n(0)]
     set: GuardSet,
     #[n(1)]
+    vanguards: Vanguards,
+    #[n(2)]
     addresses: Vec<Address>,
 }
 
 impl Wire for Record {
-    const MAX_BYTES: usize = GuardSet::MAX_BYTES + GuardSet::SIZE * 2048;
+    const MAX_BYTES: usize = GuardSet::MAX_BYTES + Vanguards::MAX_BYTES + GuardSet::SIZE * 2048;
 }
 
 /// The node's guards and where they can be dialled.
 pub(crate) struct Guards {
     set: GuardSet,
+    vanguards: Vanguards,
     contacts: BTreeMap<NodeId, Contact>,
     path: PathBuf,
     key: Zeroizing<[u8; 32]>,
@@ -74,12 +77,13 @@ impl Guards {
                 })?
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                (Record { set: GuardSet::new(me), addresses: Vec::new() }, Vec::new())
+                let (set, vanguards) = (GuardSet::new(me), Vanguards::default());
+                (Record { set, vanguards, addresses: Vec::new() }, Vec::new())
             }
             Err(source) => return Err(StartError::Io { path, source }),
         };
         let contacts = record.addresses.into_iter().map(|it| (it.guard, it.contact)).collect();
-        Ok(Self { set: record.set, contacts, path, key, saved })
+        Ok(Self { set: record.set, vanguards: record.vanguards, contacts, path, key, saved })
     }
 
     /// Chooses a path that begins at a guard; what it drew stands in the file when this returns.
@@ -90,6 +94,18 @@ impl Guards {
         now: Timestamp,
     ) -> Result<Selection, GuardError> {
         let selection = self.set.path(selector, request, now, clock::random());
+        self.save();
+        selection
+    }
+
+    /// The same with a second hop that is pinned too: for circuits that strangers make the node build.
+    pub(crate) fn path_by_vanguards(
+        &mut self,
+        selector: &PathSelector,
+        request: &PathRequest<'_>,
+        now: Timestamp,
+    ) -> Result<Selection, GuardError> {
+        let selection = self.vanguards.path(&mut self.set, selector, request, now, clock::random());
         self.save();
         selection
     }
@@ -132,7 +148,8 @@ impl Guards {
     fn save(&mut self) {
         let address =
             |(guard, contact): (&NodeId, &Contact)| Address { guard: *guard, contact: contact.clone() };
-        let record = Record { set: self.set.clone(), addresses: self.contacts.iter().map(address).collect() };
+        let (set, vanguards) = (self.set.clone(), self.vanguards.clone());
+        let record = Record { set, vanguards, addresses: self.contacts.iter().map(address).collect() };
         let plain = wire::to_bytes(&record);
         if plain == self.saved {
             return;

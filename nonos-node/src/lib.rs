@@ -11,6 +11,7 @@ mod config;
 mod control;
 mod control_socket;
 pub mod demo;
+mod directory;
 mod discloser;
 mod dispute;
 pub mod domains;
@@ -36,6 +37,7 @@ mod publisher;
 pub mod records;
 mod requests;
 mod seeder;
+mod services;
 mod slots;
 mod store;
 mod submit;
@@ -46,7 +48,7 @@ pub use crate::builder::{NodeBuilder, StartError};
 pub use crate::config::{Config, ConfigError, Prices, ProverModule, Roles, Tamper};
 pub use crate::control::{
     Books, DisputeOutcome, DisputeParty, DisputeReport, DisputeRound, FieldView, LINE_BYTES_MAX, Lost,
-    OperatorTreeView, PeerTrust, Request, Response, SOCKET, Status,
+    OperatorTreeView, PeerTrust, Request, Response, SOCKET, ServiceView, Status,
 };
 pub use crate::control_socket::{Client, ClientError};
 pub use crate::event::{Circuit, Entry, Event, EventLog};
@@ -54,5 +56,6 @@ pub use crate::hops::{Circuits, CircuitsError};
 pub use crate::init::InitError;
 pub use crate::node::Node;
 pub use crate::operators::OperatorsError;
+pub use crate::services::{Forward, OnionService, ServiceError};
 pub use crate::store::ItemFile;
 pub use crate::wasm_prover::{ModuleFault, WasmLimits, WasmProver, WasmProverError};

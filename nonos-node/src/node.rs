@@ -1,6 +1,6 @@
 use std::cmp::Reverse;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use nonos_capsule::{FileCapsuleStore, FileNonceStore, Runtime};
@@ -8,6 +8,8 @@ use nonos_identity::{Identity, NetworkId, NodeId, OnionAddress, OnionNetwork, Ti
 use nonos_ledger::{Ledger, PriceTable};
 use nonos_mesh::libp2p::Handle as MeshHandle;
 use nonos_onion::link::Onion;
+use nonos_onion::rendezvous::Hub;
+use nonos_onion::service::MemoryDirectory;
 use nonos_trust::{Evidence, TrustEngine};
 use nonos_zk::Prover;
 use tokio::sync::{Semaphore, watch};
@@ -27,6 +29,7 @@ use crate::hops::Hops;
 use crate::keys::{Generations, Rotatable};
 use crate::records::{Job, Sealed, Signer};
 use crate::seeder::Shelf;
+use crate::services::Services;
 use crate::slots::Slots;
 use crate::store::ItemFile;
 
@@ -65,6 +68,11 @@ pub(crate) struct Shared {
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) guards: Mutex<Guards>,
     pub(crate) hops: Mutex<Hops>,
+    /// Of all services of the mesh that fall to this node.
+    pub(crate) descriptors: MemoryDirectory,
+    pub(crate) hub: Hub,
+    /// Set once at the start: they hold a weak reference to this.
+    pub(crate) services: OnceLock<Services>,
     pub(crate) shelf: Mutex<Shelf>,
     pub(crate) desk: Arc<Desk>,
     /// Held while the shelf is filled: one load at a time.
@@ -152,6 +160,12 @@ impl Shared {
 
     pub(crate) fn guards(&self) -> MutexGuard<'_, Guards> {
         self.guards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// # Panics
+    /// Before the end of the start.
+    pub(crate) fn services(&self) -> &Services {
+        self.services.get().expect("services start with the node")
     }
 
     pub(crate) fn hops(&self) -> MutexGuard<'_, Hops> {

@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
+use nonos_identity::OnionAddress;
 use nonos_ledger::{AccountId, Balance};
 use nonos_mesh::Ticket;
 use nonos_onion::{AnonymitySet, anonymity_set};
 
-use crate::clock;
-use crate::control::{Books, PeerTrust, Request, Response, Status};
+use crate::clock::{self, millis};
+use crate::control::{Books, PeerTrust, Request, Response, ServiceView, Status};
 use crate::node::{Node, Shared};
+use crate::services::ServiceError;
 use crate::tasks::blocking;
 use crate::{dispute, executor, inquiry, publisher};
 
@@ -57,6 +60,15 @@ impl Node {
                     Some(books) => books.map(Response::Books),
                     None => Err("the node is stopping".into()),
                 }
+            }
+            Request::Services { of } => self.shared.list_services(of).map_err(chain),
+            Request::Reach { target } => {
+                let reached = self.shared.reach(&target).await.map_err(chain);
+                reached.map(|took| Response::Reached { elapsed_ms: millis(took) })
+            }
+            Request::Forward { target, listen } => {
+                let listening = self.shared.forward(&target, listen).await.map_err(chain);
+                listening.map(|listen| Response::Listening { listen })
             }
             Request::Operators => Ok(Response::Operators { trees: self.shared.operator_trees() }),
             Request::PublishOperators => {
@@ -160,6 +172,21 @@ impl Shared {
         let chain_ok = ledger.verify_chain().is_ok();
         let transfers = ledger.head().map_err(chain)?.length;
         Ok(Books { trust, balances, position, transfers, chain_ok })
+    }
+
+    fn list_services(&self, of: Option<String>) -> Result<Response, ServiceError> {
+        let view = |(name, address, publications, points): (&str, OnionAddress, u64, usize)| ServiceView {
+            name: name.into(),
+            address: address.to_string(),
+            publications,
+            points,
+        };
+        let client_key = of.map(|text| {
+            let address: OnionAddress = text.parse().map_err(|_| ServiceError::Address(text))?;
+            Ok::<_, ServiceError>(HEXLOWER.encode(&self.client_key(&address).public()))
+        });
+        let services = self.services().hosts().map(view).collect();
+        Ok(Response::Services { services, client_key: client_key.transpose()? })
     }
 
     /// Who seeds a capsule, as far as the jobs for it say.

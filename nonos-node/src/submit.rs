@@ -91,9 +91,18 @@ pub(crate) async fn ask(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     record: &[u8],
 ) -> io::Result<Vec<u8>> {
+    ask_for(stream, record, ANSWER_BYTES_MAX).await
+}
+
+/// The same for an answer of at most `limit` bytes.
+pub(crate) async fn ask_for(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    record: &[u8],
+    limit: usize,
+) -> io::Result<Vec<u8>> {
     let exchange = async {
         write_record(stream, record).await?;
-        read_record(stream, ANSWER_BYTES_MAX).await
+        read_record(stream, limit).await
     };
     tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| io::ErrorKind::TimedOut)?
 }

@@ -8,7 +8,8 @@ use nonos_identity::{Epoch, NodeId, Timestamp, Unverified};
 use nonos_ledger::Code;
 use nonos_mesh::libp2p::{EventReceiver, StreamReceiver};
 use nonos_mesh::{Beacon, Capabilities, Event as MeshEvent, Item, ItemKind};
-use nonos_onion::link::{Incoming, Payments};
+use nonos_onion::link::{Incoming, IncomingStream, Payments};
+use nonos_onion::rendezvous::ports;
 use nonos_trust::Evidence;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -19,7 +20,7 @@ use crate::event::Event;
 use crate::gate::{Fact, JOB_ITEM, OPERATORS_ITEM, VERDICT_ITEM};
 use crate::node::Shared;
 use crate::records::{self, Sealed, Verdict, Voucher};
-use crate::{discloser, dispute, executor, expiry, promises, publisher, seeder, submit};
+use crate::{directory, discloser, dispute, executor, expiry, promises, publisher, seeder, submit};
 
 /// How often a node looks whether a new epoch has begun.
 const EPOCH_LOOK: Duration = Duration::from_secs(2);
@@ -95,13 +96,18 @@ pub(crate) async fn onion_links(shared: Arc<Shared>, mut links: StreamReceiver) 
 pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
     let places = || Arc::new(Semaphore::new(STREAMS_MAX));
     let (fetch, submit, claim, dispute) = (places(), places(), places(), places());
-    let (disclose, pay) = (places(), places());
+    let (disclose, pay, descriptors) = (places(), places(), places());
     while let Some(arrived) = incoming.recv().await {
         let places = match arrived.port {
             port::FETCH if shared.config.roles.seeder => &fetch,
             port::SUBMIT if shared.config.roles.broadcaster => &submit,
             port::CLAIM => &claim,
             port::PAY => &pay,
+            port::DIRECTORY => &descriptors,
+            hub if ports::ALL.contains(&hub) => {
+                meet(&shared, arrived);
+                continue;
+            }
             port::DISPUTE if shared.config.answer_disputes => &dispute,
             port::DISCLOSE => &disclose,
             _ => continue,
@@ -113,6 +119,7 @@ pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
             let served = match arrived.port {
                 port::FETCH => seeder::serve(&shared, arrived.stream).await,
                 port::SUBMIT => submit::serve(&shared, arrived.stream).await,
+                port::DIRECTORY => directory::serve(&shared, arrived.stream).await,
                 port::PAY => promises::serve(&shared, arrived.stream).await,
                 port::DISPUTE => dispute::answer::serve(&shared, arrived.stream).await,
                 port::DISCLOSE => {
@@ -126,6 +133,16 @@ pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
             drop(place);
         });
     }
+}
+
+/// A stream for the hub, which has bounds of its own.
+fn meet(shared: &Arc<Shared>, arrived: IncomingStream) {
+    let hub = shared.hub.clone();
+    tokio::spawn(async move {
+        if let Err(error) = hub.serve(arrived.circuit, arrived.port, arrived.stream).await {
+            tracing::debug!(%error, "stream of the hub ended");
+        }
+    });
 }
 
 /// Promises of clients whose cells this node relayed.
@@ -203,6 +220,7 @@ pub(crate) async fn epochs(shared: Arc<Shared>) {
         if let Some(class) = shared.hops().advance(announced) {
             shared.tell(Event::HopsChanged { relays: class.relays() });
         }
+        shared.descriptors.advance(now, directory::randoms(&shared.network, now));
         shared.board().prune(now);
         forget_expired(&shared, now).await;
         shared.trust().refresh(now);

@@ -1,19 +1,17 @@
 //! A dispute between node processes: one lies about a checkpoint, and is found, judged and shunned.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
 use nonos_identity::{Digest, NodeId};
-use nonos_node::{Client, Config, Event, Request, Response, Roles, SOCKET, Tamper, init, pack};
+use nonos_node::{Config, Event, Request, Response, Roles, Tamper, init, pack};
 use serde_json::Value;
 
+use crate::process::{PASSPHRASE, Process, mesh};
+
 const NETWORK: &str = "dispute";
-const PASSPHRASE: &str = "dispute";
 /// The checkpoint that the liar lies about.
 const LIE: u32 = 37;
-const PATIENCE: Duration = Duration::from_secs(180);
 
 /// 6 G gas: a node takes a checkpoint every 50 M, so about 120 in a second or two.
 const COUNT: &str = r#"(module
@@ -24,81 +22,7 @@ const COUNT: &str = r#"(module
       (local.set $i (i32.add (local.get $i) (i32.const 1)))
       (br_if $again (i32.lt_u (local.get $i) (i32.const 456000000))))))"#;
 
-/// A node as a process of its own; it ends with the test.
-struct Process {
-    id: NodeId,
-    data_dir: PathBuf,
-    child: Child,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 impl Process {
-    async fn start(root: &Path, name: &str, roles: Roles, tamper: Option<Tamper>) -> Self {
-        let data_dir = root.join(name);
-        let config = Config {
-            network: NETWORK.into(),
-            roles,
-            operator: name.into(),
-            sync_interval_secs: 1,
-            beacon_min_ms: 250,
-            allow_insecure_dev_keys: true,
-            key_cache: Some(root.join("keys")),
-            answer_disputes: true,
-            tamper,
-            ..Config::default()
-        };
-        let id = init::create(&data_dir, PASSPHRASE, &config).expect("a fresh directory").node_id();
-        let log = File::create(data_dir.join("log.txt")).expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_nonos"))
-            .args(["run", "--data-dir"])
-            .arg(&data_dir)
-            .env("NONOS_PASSPHRASE", PASSPHRASE)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("the node starts");
-        let node = Self { id, data_dir, child };
-        let begin = Instant::now();
-        while node.try_ask(&Request::Status).await.is_none() {
-            assert!(begin.elapsed() < PATIENCE, "{name} does not answer");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        node
-    }
-
-    async fn try_ask(&self, request: &Request) -> Option<Response> {
-        Client::connect(&self.data_dir.join(SOCKET)).await.ok()?.ask(request).await.ok()
-    }
-
-    async fn ask(&self, request: Request) -> Response {
-        let response = self.try_ask(&request).await.expect("the node runs");
-        assert!(!matches!(response, Response::Error { .. }), "{response:?}");
-        response
-    }
-
-    async fn until(&self, what: &str, happened: impl Fn(&Event) -> bool) {
-        let (begin, mut since) = (Instant::now(), 0);
-        loop {
-            let Response::Events { entries } = self.ask(Request::Events { since, wait_ms: 1_000 }).await
-            else {
-                panic!("no events")
-            };
-            if entries.iter().any(|entry| happened(&entry.event)) {
-                return;
-            }
-            since = entries.last().map_or(since, |entry| entry.seq + 1);
-            assert!(begin.elapsed() < PATIENCE, "{what} did not happen");
-        }
-    }
-
     /// `nonos capsule dispute` on this node.
     fn dispute(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nonos"));
@@ -119,23 +43,8 @@ impl Process {
     }
 }
 
-async fn mesh(nodes: &[&Process]) {
-    let (first, rest) = nodes.split_first().expect("nodes");
-    let Response::Ticket { ticket } = first.ask(Request::Ticket).await else { panic!("no ticket") };
-    for node in rest {
-        node.ask(Request::Join { ticket: ticket.clone() }).await;
-    }
-    let (begin, others) = (Instant::now(), rest.len());
-    for node in nodes {
-        loop {
-            let Response::Status(status) = node.ask(Request::Status).await else { panic!("no status") };
-            if status.links.len() == others && status.relays == others && status.enrolled == others + 1 {
-                break;
-            }
-            assert!(begin.elapsed() < PATIENCE, "{} does not know all nodes: {status:?}", node.id);
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
+fn config(roles: Roles, tamper: Option<Tamper>) -> Config {
+    Config { network: NETWORK.into(), roles, answer_disputes: true, tamper, ..Config::default() }
 }
 
 async fn publish(publisher: &Process, root: &Path) -> Digest {
@@ -161,11 +70,12 @@ fn a_node_that_lies_about_checkpoint_37_of_120_is_found_judged_and_shunned() {
 async fn play() {
     let root = tempfile::tempdir().expect("a directory");
     let (root, executor) = (root.path(), Roles { executor: true, ..Roles::default() });
-    let publisher = Process::start(root, "publisher", Roles::default(), None).await;
-    let liar = Process::start(root, "liar", executor, Some(Tamper::Checkpoint(LIE))).await;
-    let honest = Process::start(root, "honest", executor, None).await;
+    let publisher = Process::start(root, "publisher", config(Roles::default(), None)).await;
+    let liar = Process::start(root, "liar", config(executor, Some(Tamper::Checkpoint(LIE)))).await;
+    let honest = Process::start(root, "honest", config(executor, None)).await;
     // Between any two nodes stand the other three.
-    let [relay, other] = ["relay", "other"].map(|name| Process::start(root, name, Roles::default(), None));
+    let [relay, other] =
+        ["relay", "other"].map(|name| Process::start(root, name, config(Roles::default(), None)));
     let (relay, other) = (relay.await, other.await);
     mesh(&[&publisher, &liar, &honest, &relay, &other]).await;
 

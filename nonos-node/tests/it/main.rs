@@ -10,5 +10,7 @@ mod key;
 mod opening_records;
 mod openings;
 mod operators;
+mod process;
 mod records;
+mod services;
 mod wasm_prover;

@@ -80,8 +80,13 @@ impl Shared {
         let State { guards, vanguards, relays, .. } = &mut *state;
         let live = |known: &&RelayDescriptor| known.relay == *relay && known.is_live(now);
         let destination = relays.iter().rfind(live).ok_or(CircuitError::UnknownRelay)?.clone();
-        let request =
-            PathRequest { candidates: relays, destination: &destination, exclude: &[], hops: self.hops };
+        let request = PathRequest {
+            candidates: relays,
+            destination: &destination,
+            exclude: &[],
+            hops: self.hops,
+            reachable: None,
+        };
         let before = (guards.clone(), vanguards.clone());
         let path = vanguards.path(guards, &self.selector, &request, now, *self.draw.seed());
         if (&before.0, &before.1) != (guards, vanguards) {
