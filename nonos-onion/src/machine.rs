@@ -118,7 +118,8 @@ pub enum Output {
         /// The circuit.
         circuit: LocalCircuitId,
     },
-    /// A circuit is gone, with all its streams.
+    /// A circuit is gone, with all its streams but those that the other end had ended: what they still
+    /// hold can be read ([`Machine::is_readable`]), and [`Output::Stopped`] follows for them.
     Closed {
         /// The circuit.
         circuit: LocalCircuitId,
@@ -185,6 +186,8 @@ enum Timer {
 enum Circuit {
     Client(Box<Client>),
     Relay(Box<Relay>),
+    /// It is gone, but of some streams all bytes had come and are still to be read.
+    Ended(Box<Mux>),
 }
 
 impl Circuit {
@@ -192,6 +195,7 @@ impl Circuit {
         match self {
             Self::Client(client) => &client.mux,
             Self::Relay(relay) => &relay.mux,
+            Self::Ended(mux) => mux,
         }
     }
 
@@ -199,6 +203,7 @@ impl Circuit {
         match self {
             Self::Client(client) => &mut client.mux,
             Self::Relay(relay) => &mut relay.mux,
+            Self::Ended(mux) => mux,
         }
     }
 }
@@ -411,7 +416,7 @@ impl Machine {
         match self.circuits.get_mut(&circuit) {
             Some(Circuit::Relay(_)) => self.relay_cell(circuit, side, body),
             Some(Circuit::Client(_)) => self.client_cell(circuit, body),
-            None => {}
+            Some(Circuit::Ended(_)) | None => {}
         }
     }
 
@@ -441,7 +446,7 @@ impl Machine {
             (Some(Circuit::Client(_)), _) => {
                 self.close_client(circuit, Closed { reason, blamed: Some(0) }, false);
             }
-            (None, _) => {}
+            (Some(Circuit::Ended(_)) | None, _) => {}
         }
     }
 
@@ -450,7 +455,7 @@ impl Machine {
         match self.circuits.get(&circuit) {
             Some(Circuit::Relay(_)) => self.close_relay(circuit, reason, true, true),
             Some(Circuit::Client(_)) => self.close_client(circuit, Closed { reason, blamed: None }, true),
-            None => {}
+            Some(Circuit::Ended(_)) | None => {}
         }
     }
 
@@ -464,7 +469,7 @@ impl Machine {
                 let blamed = Some(client.layers.len());
                 self.close_client(circuit, Closed { reason, blamed }, true);
             }
-            None => {}
+            Some(Circuit::Ended(_)) | None => {}
         }
     }
 
@@ -473,8 +478,17 @@ impl Machine {
         match self.circuits.get(&circuit) {
             Some(Circuit::Relay(_)) => self.close_relay(circuit, reason, true, true),
             Some(Circuit::Client(_)) => self.close_client(circuit, Closed { reason, blamed }, true),
+            Some(Circuit::Ended(_)) => self.forget_ended(circuit),
             None => {}
         }
+    }
+
+    /// Drops what is left to read of a circuit that is gone: the quota is used up.
+    fn forget_ended(&mut self, circuit: LocalCircuitId) {
+        let Some(Circuit::Ended(mux)) = self.circuits.remove(&circuit) else { return };
+        self.buffered -= mux.buffered();
+        let reset = mux.streams().map(|number| Output::Reset { stream: StreamId { circuit, number } });
+        self.outputs.extend(reset);
     }
 
     /// Makes a cell of this node's own: as a client for hop `hop`, else for the client. Yields the
@@ -485,6 +499,7 @@ impl Machine {
         let (tag, link, id) = match self.circuits.get_mut(&circuit)? {
             Circuit::Client(client) => client.originate(hop, &mut body)?,
             Circuit::Relay(relay) => relay.originate(&mut body)?,
+            Circuit::Ended(_) => return None,
         };
         self.push(circuit, link, id, Command::Relay, &body).then_some(tag)
     }
@@ -495,7 +510,25 @@ impl Machine {
         let before = mux.buffered();
         let result = work(mux);
         self.buffered = self.buffered + mux.buffered() - before;
+        if matches!(self.circuits.get(&circuit), Some(Circuit::Ended(mux)) if mux.is_empty()) {
+            self.circuits.remove(&circuit);
+        }
         Some(result)
+    }
+
+    /// Keeps the streams of a circuit that is gone, as far as they had come to their end.
+    fn keep_ended(&mut self, circuit: LocalCircuitId, mut mux: Mux, reason: DestroyReason) {
+        let before = mux.buffered();
+        mux.keep_ended();
+        // What is closed to free memory frees it.
+        if mux.is_empty() || reason == DestroyReason::Busy {
+            self.buffered -= before;
+            return;
+        }
+        self.buffered = self.buffered + mux.buffered() - before;
+        let stopped = mux.streams().map(|number| Output::Stopped { stream: StreamId { circuit, number } });
+        self.outputs.extend(stopped);
+        self.circuits.insert(circuit, Circuit::Ended(Box::new(mux)));
     }
 
     /// The hop that streams end at, as this node originates for it.

@@ -139,6 +139,23 @@ impl Mux {
         self.streams.is_empty()
     }
 
+    /// The streams.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = u16> {
+        self.streams.keys().copied()
+    }
+
+    /// Whether a stream has all that was sent, and something of it to read.
+    pub(crate) fn is_ended(&self, stream: u16) -> bool {
+        self.streams.get(&stream).is_some_and(|stream| stream.received_end && !stream.read_end)
+    }
+
+    /// Forgets all streams but those that have all that was sent; they send no more.
+    pub(crate) fn keep_ended(&mut self) {
+        self.streams.retain(|_, stream| stream.received_end && !stream.read_end);
+        self.streams.values_mut().for_each(|stream| stream.sent_end = true);
+        self.buffered = self.streams.values().map(|stream| stream.received.len()).sum();
+    }
+
     /// A sender that sends whatever the other end allows.
     #[cfg(test)]
     pub(crate) fn ignore_congestion(&mut self) {

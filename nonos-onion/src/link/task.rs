@@ -370,6 +370,9 @@ impl Task {
         }
         let streams: Vec<StreamId> = self.pipes.range(all).map(|(&id, _)| id).collect();
         for stream in streams {
+            if self.machine.is_readable(stream) {
+                continue;
+            }
             if let Some(pipe) = self.pipes.remove(&stream) {
                 pipe.break_off(io::ErrorKind::ConnectionReset);
             }

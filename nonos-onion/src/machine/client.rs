@@ -159,7 +159,7 @@ impl Machine {
     fn client(&mut self, circuit: LocalCircuitId) -> Option<&mut Client> {
         match self.circuits.get_mut(&circuit)? {
             Circuit::Client(client) => Some(client),
-            Circuit::Relay(_) => None,
+            Circuit::Relay(_) | Circuit::Ended(_) => None,
         }
     }
 
@@ -295,7 +295,6 @@ impl Machine {
     /// Forgets an own circuit and says why; tells the first hop if `tell`.
     pub(super) fn close_client(&mut self, circuit: LocalCircuitId, closed: Closed, tell: bool) {
         let Some(Circuit::Client(client)) = self.circuits.remove(&circuit) else { return };
-        self.buffered -= client.mux.buffered();
         self.timers.remove(&(client.expiry, Timer::Expiry(circuit)));
         if let Some(at) = client.hop_deadline {
             self.timers.remove(&(at, Timer::Hop(circuit)));
@@ -308,6 +307,7 @@ impl Machine {
         }
         let cells = client.cells.load(Ordering::Relaxed);
         self.outputs.push_back(Output::Closed { circuit, closed, cells });
+        self.keep_ended(circuit, client.mux, closed.reason);
     }
 
     /// Takes a circuit from those that wait for a link.

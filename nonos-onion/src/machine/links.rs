@@ -73,7 +73,7 @@ impl Machine {
             match self.circuits.get(&circuit) {
                 Some(Circuit::Client(_)) => self.client_first_hop(circuit, id),
                 Some(Circuit::Relay(_)) => self.relay_next_hop(circuit, id),
-                None => {}
+                Some(Circuit::Ended(_)) | None => {}
             }
         }
     }
@@ -86,7 +86,7 @@ impl Machine {
                     self.close_client(circuit, Closed { reason, blamed: Some(0) }, false);
                 }
                 Some(Circuit::Relay(_)) => self.truncate(circuit, reason),
-                None => {}
+                Some(Circuit::Ended(_)) | None => {}
             }
         }
     }

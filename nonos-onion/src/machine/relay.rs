@@ -68,7 +68,7 @@ impl Machine {
     fn relay(&mut self, circuit: LocalCircuitId) -> Option<&mut Relay> {
         match self.circuits.get_mut(&circuit)? {
             Circuit::Relay(relay) => Some(relay),
-            Circuit::Client(_) => None,
+            Circuit::Client(_) | Circuit::Ended(_) => None,
         }
     }
 
@@ -351,7 +351,6 @@ impl Machine {
         if let Some(at) = relay.expiry {
             self.timers.remove(&(at, Timer::Expiry(circuit)));
         }
-        self.buffered -= relay.mux.buffered();
         let (link, id) = relay.prev;
         self.drop_route(link, id, reason, tell_prev);
         self.leave_next(circuit, relay.next, reason, tell_next);
@@ -359,5 +358,6 @@ impl Machine {
             let closed = Closed { reason, blamed: None };
             self.outputs.push_back(Output::Closed { circuit, closed, cells: relay.cells });
         }
+        self.keep_ended(circuit, relay.mux, reason);
     }
 }

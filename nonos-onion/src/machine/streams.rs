@@ -83,6 +83,12 @@ impl Machine {
         sent
     }
 
+    /// Whether all bytes of a stream came before its circuit went, and some are still to be read.
+    #[must_use]
+    pub fn is_readable(&self, stream: StreamId) -> bool {
+        matches!(self.circuits.get(&stream.circuit), Some(Circuit::Ended(mux)) if mux.is_ended(stream.number))
+    }
+
     /// Moves at most `max` received bytes to the end of `out`. The window opens as they go.
     pub fn read(
         &mut self,

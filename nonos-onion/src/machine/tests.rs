@@ -1,6 +1,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "nodes are numbered below sixteen")]
 
 mod build;
+mod ended;
 
 use nonos_identity::NetworkId;
 use zeroize::Zeroizing;
