@@ -58,7 +58,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct DataDir {
     /// Directory with the node's keys, settings and records
-    #[arg(long, env = "NONOS_DATA_DIR", default_value = "nonos-data", value_name = "DIR")]
+    #[arg(long, env = "NONOS_DATA_DIR", default_value = "nonos-data", value_name = "DIR", global = true)]
     data_dir: PathBuf,
 }
 
