@@ -168,7 +168,7 @@ impl Leg {
 
     /// Writes what is due beside segments.
     pub(crate) fn control(&mut self, now: Duration, next: u64, limit: u64) {
-        if self.out.len() > OUT_BYTES + OUT_SLACK_BYTES {
+        if !self.has_room() {
             return;
         }
         let is_due = self.ack_at.is_some_and(|at| at <= now);
@@ -201,7 +201,12 @@ impl Leg {
         Some(if self.is_suspect || self.flight.is_empty() { lost } else { suspect })
     }
 
-    pub(crate) const fn ack_at(&self) -> Option<Duration> {
-        self.ack_at
+    /// When [`Self::control`] has something to write; not while it has no room to.
+    pub(crate) fn ack_at(&self) -> Option<Duration> {
+        self.ack_at.filter(|_| self.has_room())
+    }
+
+    const fn has_room(&self) -> bool {
+        self.out.len() <= OUT_BYTES + OUT_SLACK_BYTES
     }
 }

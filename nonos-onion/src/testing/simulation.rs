@@ -481,7 +481,12 @@ impl Simulation {
 
     fn descriptor_of(&mut self, number: usize, epoch: Epoch) -> Option<RelayDescriptor> {
         let onion_key = self.node(number).machine.onion_key(epoch)?;
-        Some(super::descriptor(Self::id_of(number), u8::try_from(number).unwrap_or(u8::MAX), onion_key, epoch))
+        Some(super::descriptor(
+            Self::id_of(number),
+            u8::try_from(number).unwrap_or(u8::MAX),
+            onion_key,
+            epoch,
+        ))
     }
 
     fn id_of(number: usize) -> NodeId {

@@ -1,0 +1,5 @@
+//! Streams on several circuits.
+
+mod rollover;
+mod session;
+mod simulated;
