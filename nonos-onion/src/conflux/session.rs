@@ -154,6 +154,7 @@ impl Session {
             Input::Tick => {}
         }
         self.time_out(now);
+        self.control(now);
         self.settle(now);
     }
 
@@ -192,11 +193,8 @@ impl Session {
     /// asked for nothing.
     pub fn transmit(&mut self, now: Duration, leg: LegId, max: usize, out: &mut Vec<u8>) {
         self.fill(now);
-        let (next, limit) = (self.inbound.next(), self.inbound.limit());
+        self.control(now);
         let Some(entry) = self.legs.get_mut(&leg) else { return };
-        if self.ended.is_none() && entry.is_linked() {
-            entry.control(now, next, limit);
-        }
         let count = max.min(entry.out.len());
         out.extend(entry.out.drain(..count));
         if count > 0 {
@@ -250,9 +248,18 @@ impl Session {
         }
     }
 
-    /// Gives the session up: the other end sees a reset, unless it has everything.
+    /// Gives the session up, unless both ends have everything and only say so to each other. The other end still
+    /// reads what it has, and sees a reset where that is not all.
     pub fn reset(&mut self) {
-        self.end(Some(Fault::Dropped));
+        if !self.is_complete() {
+            self.end(Some(Fault::Dropped));
+        }
+    }
+
+    /// Whether both ends have everything.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.outbound.is_complete() && self.inbound.is_complete()
     }
 
     fn leg_up(&mut self, now: Duration, id: LegId, hello: Option<&Hello>) {
@@ -375,6 +382,15 @@ impl Session {
         self.outputs.push_back(Output::Lost { leg: id, fault });
     }
 
+    /// Writes acknowledgements that are due, and RETIRE.
+    fn control(&mut self, now: Duration) {
+        if self.ended.is_none() {
+            let (next, limit) = (self.inbound.next(), self.inbound.limit());
+            let linked = self.legs.values_mut().filter(|leg| leg.is_linked());
+            linked.for_each(|leg| leg.control(now, next, limit));
+        }
+    }
+
     fn time_out(&mut self, now: Duration) {
         if self.ended.is_some() {
             return;
@@ -415,10 +431,6 @@ impl Session {
                 self.end(None);
             }
         }
-    }
-
-    const fn is_complete(&self) -> bool {
-        self.outbound.is_complete() && self.inbound.is_complete()
     }
 
     fn end(&mut self, fault: Option<Fault>) {

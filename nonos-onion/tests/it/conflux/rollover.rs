@@ -58,15 +58,13 @@ fn a_stream_outlives_a_hundred_epochs() {
     let mut slowest = Duration::ZERO;
     for epoch in 1..=100 {
         let end = begin + epoch * 600 * SECOND;
+        slowest = slowest.max(exchange(&mut both, 200_000));
         while both.sim.now() < end + 70 * SECOND {
             let left = end.saturating_sub(both.sim.now());
-            // While circuits come and go all the time, else now and then.
-            let pause = if left < 125 * SECOND { 400 * SECOND / 1000 } else { 20 * SECOND };
+            // More often while circuits come and go.
+            let pause = if left < 125 * SECOND { ms(1700) } else { 20 * SECOND };
             slowest = slowest.max(exchange(&mut both, 3000));
             both.run_for(pause);
-            if both.sim.now().as_secs() % 10 == 0 {
-                slowest = slowest.max(exchange(&mut both, 100_000));
-            }
         }
     }
     println!(
