@@ -6,7 +6,7 @@ mod config;
 #[cfg(feature = "tokio")]
 mod drive;
 mod fault;
-mod frame;
+pub(crate) mod frame;
 mod inbound;
 mod leg;
 mod outbound;

@@ -2,7 +2,7 @@ use core::time::Duration;
 
 use crate::conflux::frame::SEGMENT_BYTES;
 
-/// What a session bears. The defaults cost a session that is filled on purpose 8 MiB.
+/// What sessions may hold. By default one that is filled on purpose holds 8 MiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Bytes that may arrive without being read, in order or not, when a session begins; at least
@@ -16,6 +16,9 @@ pub struct Config {
     /// How long a session may be without any leg. Less at the client than at the server, so that no client
     /// returns to a session that is forgotten.
     pub patience: Duration,
+    /// Server: bytes held for all sessions. Beyond, those that hold most end first. Against many sessions that
+    /// each keep to their own limits.
+    pub memory_bytes: usize,
     /// Server: sessions of the node. Against exhaustion of memory.
     pub sessions: usize,
     /// Server: sessions that one circuit may have opened and that live. Against one client that opens
@@ -30,6 +33,7 @@ impl Default for Config {
             receive_max_bytes: 4 << 20,
             send_bytes: 4 << 20,
             patience: Duration::from_secs(120),
+            memory_bytes: 256 << 20,
             sessions: 256,
             sessions_per_circuit: 4,
         }
@@ -87,6 +91,9 @@ impl Config {
         }
         if self.patience.is_zero() {
             return Err(ConfigError::Zero("patience"));
+        }
+        if self.memory_bytes == 0 {
+            return Err(ConfigError::Zero("memory_bytes"));
         }
         if self.sessions == 0 {
             return Err(ConfigError::Zero("sessions"));

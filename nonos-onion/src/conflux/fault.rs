@@ -14,6 +14,9 @@ pub enum Fault {
     /// This end gave it up.
     #[error("reset by this end")]
     Dropped,
+    /// This node holds more than [`Config::memory_bytes`] for all sessions, and most for this one.
+    #[error("too many bytes held")]
+    Overload,
     /// The server does not have it, or has too many.
     #[error("refused: {0}")]
     Refused(Refusal),

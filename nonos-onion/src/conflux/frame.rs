@@ -91,7 +91,7 @@ impl Refusal {
 
 /// What shows that a leg belongs to a session: 32 random bytes that the client draws once and sends inside the
 /// circuits' encryption to the destination alone.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Nonce([u8; 32]);
 
 impl Nonce {
@@ -119,7 +119,7 @@ impl fmt::Debug for Nonce {
 }
 
 /// The first frame of a leg, from the client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Hello {
     pub(crate) nonce: Nonce,
     /// The session must be there already.

@@ -131,6 +131,15 @@ impl Inbound {
         self.limit = self.read + self.window;
         true
     }
+
+    /// Gives up what is behind gaps, or all of it.
+    pub(crate) fn forget(&mut self, all: bool) {
+        self.pieces = BTreeMap::new();
+        self.piece_bytes = 0;
+        if all {
+            self.ready = VecDeque::new();
+        }
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,16 @@ const SUSPECT_AFTER: Duration = Duration::from_secs(1);
 /// that keep a circuit and forward nothing.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// When the other end is told what arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ack {
+    No,
+    /// Unless something leaves before.
+    At(Duration),
+    /// As soon as there is room.
+    Due,
+}
+
 /// A segment that a leg carries.
 #[derive(Debug)]
 struct Carried {
@@ -55,7 +65,7 @@ pub(crate) struct Leg {
     received: u64,
     /// Of `received`, what the other end was told.
     told: u64,
-    ack_at: Option<Duration>,
+    ack: Ack,
     retirement: Retirement,
     pub(crate) is_retired_there: bool,
 }
@@ -82,7 +92,7 @@ impl Leg {
             delivered: 0,
             received: 0,
             told: 0,
-            ack_at: None,
+            ack: Ack::No,
             retirement: Retirement::No,
             is_retired_there: false,
         }
@@ -157,28 +167,44 @@ impl Leg {
     /// Books a frame that came.
     pub(crate) fn received(&mut self, now: Duration, is_urgent: bool) {
         self.received += 1;
-        let at = if is_urgent || self.received - self.told >= ACK_STEP { now } else { now + ACK_DELAY };
-        self.ack_at = Some(self.ack_at.map_or(at, |due| due.min(at)));
+        self.ack = match self.ack {
+            _ if is_urgent || self.received - self.told >= ACK_STEP => Ack::Due,
+            Ack::No => Ack::At(now + ACK_DELAY),
+            waiting => waiting,
+        };
     }
 
     /// The other end must hear of its credit.
-    pub(crate) const fn ack_now(&mut self, now: Duration) {
-        self.ack_at = Some(now);
+    pub(crate) const fn ack_now(&mut self) {
+        self.ack = Ack::Due;
+    }
+
+    /// An acknowledgement waits no longer.
+    pub(crate) fn tick(&mut self, now: Duration) {
+        if self.ack_at().is_some_and(|at| at <= now) {
+            self.ack = Ack::Due;
+        }
+    }
+
+    pub(crate) const fn ack_at(&self) -> Option<Duration> {
+        match self.ack {
+            Ack::At(at) => Some(at),
+            Ack::No | Ack::Due => None,
+        }
     }
 
     /// Writes what is due beside segments.
-    pub(crate) fn control(&mut self, now: Duration, next: u64, limit: u64) {
-        if !self.has_room() {
+    pub(crate) fn control(&mut self, next: u64, limit: u64) {
+        if self.out.len() > OUT_BYTES + OUT_SLACK_BYTES {
             return;
         }
-        let is_due = self.ack_at.is_some_and(|at| at <= now);
         let retires = self.retirement == Retirement::Wanted;
         // What leaves anyway takes an acknowledgement along.
-        let rides = self.ack_at.is_some() && !self.out.is_empty();
-        if is_due || rides || (retires && self.told != self.received) {
+        let rides = self.ack != Ack::No && !self.out.is_empty();
+        if self.ack == Ack::Due || rides || (retires && self.told != self.received) {
             Frame::Ack { received: self.received, next, limit }.write(&mut self.out);
             self.told = self.received;
-            self.ack_at = None;
+            self.ack = Ack::No;
         }
         if retires {
             Frame::Retire.write(&mut self.out);
@@ -199,14 +225,5 @@ impl Leg {
         let suspect = (self.progress_at + patience, Due::Suspect);
         let lost = ((self.progress_at + STALL_TIMEOUT).max(suspect.0), Due::Lost(LegFault::Stalled));
         Some(if self.is_suspect || self.flight.is_empty() { lost } else { suspect })
-    }
-
-    /// When [`Self::control`] has something to write; not while it has no room to.
-    pub(crate) fn ack_at(&self) -> Option<Duration> {
-        self.ack_at.filter(|_| self.has_room())
-    }
-
-    const fn has_room(&self) -> bool {
-        self.out.len() <= OUT_BYTES + OUT_SLACK_BYTES
     }
 }

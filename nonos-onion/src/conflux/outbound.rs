@@ -205,6 +205,13 @@ impl Outbound {
         Ok(news > 0)
     }
 
+    /// Gives up what is not acknowledged.
+    pub(crate) fn forget(&mut self) {
+        self.buffer = VecDeque::new();
+        self.segments = VecDeque::new();
+        self.lost = BTreeSet::new();
+    }
+
     fn segment(&mut self, number: u64) -> Option<&mut Segment> {
         let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
         self.segments.get_mut(at)

@@ -3,10 +3,10 @@ use core::future::poll_fn;
 use core::task::Poll;
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, timeout};
 
@@ -21,11 +21,20 @@ use crate::link::{ByteLink, IncomingStream};
 
 /// How long a leg may take for its first frame, and to hear that it is refused.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// Legs that have not sent their first frame; the next one is dropped. Against clients that only open streams.
-const MAX_GREETING: usize = 64;
+/// Legs of one circuit that have not sent their first frame; the next one is dropped. Against clients that only
+/// open streams.
+const MAX_GREETING: usize = 4;
+/// The same of all circuits.
+const MAX_GREETING_IN_ALL: usize = 1024;
 
 /// A leg whose first frame is read.
 type Greeted = (Hello, Box<dyn ByteLink>);
+
+/// A session that lives: where its legs go, and its bytes are.
+struct Living {
+    legs: Sender<Greeted>,
+    shared: Arc<Shared>,
+}
 
 /// The server's end: takes the streams of one port and makes those that belong together one.
 #[derive(Clone)]
@@ -43,7 +52,7 @@ impl Accepted {
     /// Streams that wait to be taken; the next one is refused.
     pub const MAX_WAITING: usize = 64;
 
-    /// Waits for the next stream; `None` once the last [`ConfluxServer`] is dropped.
+    /// Waits for the next stream; `None` once the last [`ConfluxServer`] is dropped and its sessions are over.
     pub async fn recv(&mut self) -> Option<ConfluxStream> {
         self.streams.recv().await
     }
@@ -53,13 +62,35 @@ struct Inner {
     config: Config,
     started: Instant,
     table: Mutex<Table>,
-    greeting: Arc<Semaphore>,
+    /// Bytes held for all sessions.
+    held: AtomicUsize,
     accepted: Sender<ConfluxStream>,
 }
 
 struct Table {
     registry: Registry,
-    sessions: BTreeMap<SessionKey, Sender<Greeted>>,
+    sessions: BTreeMap<SessionKey, Living>,
+    /// Legs by circuit that have not sent their first frame.
+    greeting: BTreeMap<LocalCircuitId, usize>,
+}
+
+impl Table {
+    fn greet(&mut self, circuit: LocalCircuitId) -> bool {
+        let all: usize = self.greeting.values().sum();
+        let count = self.greeting.entry(circuit).or_default();
+        let is_welcome = *count < MAX_GREETING && all < MAX_GREETING_IN_ALL;
+        *count += usize::from(is_welcome);
+        is_welcome
+    }
+
+    fn greeted(&mut self, circuit: LocalCircuitId) {
+        if let Some(count) = self.greeting.get_mut(&circuit) {
+            *count -= 1;
+            if *count == 0 {
+                self.greeting.remove(&circuit);
+            }
+        }
+    }
 }
 
 impl ConfluxServer {
@@ -68,13 +99,14 @@ impl ConfluxServer {
     /// # Errors
     /// [`ConfigError`] if the limits do not work together.
     pub fn new(config: Config) -> Result<(Self, Accepted), ConfigError> {
-        let table = Table { registry: Registry::new(&config)?, sessions: BTreeMap::new() };
+        let table =
+            Table { registry: Registry::new(&config)?, sessions: BTreeMap::new(), greeting: BTreeMap::new() };
         let (accepted, streams) = channel(Accepted::MAX_WAITING);
         let inner = Inner {
             config,
             started: Instant::now(),
             table: Mutex::new(table),
-            greeting: Arc::new(Semaphore::new(MAX_GREETING)),
+            held: AtomicUsize::new(0),
             accepted,
         };
         Ok((Self { inner: Arc::new(inner) }, Accepted { streams }))
@@ -83,25 +115,30 @@ impl ConfluxServer {
     /// Takes a stream that a client opened, as a leg of a session that is there or begins. On a tokio runtime.
     pub fn take(&self, incoming: IncomingStream) {
         let IncomingStream { stream, circuit, .. } = incoming;
-        let Ok(permit) = Arc::clone(&self.inner.greeting).try_acquire_owned() else { return };
+        if !self.inner.lock().greet(circuit) {
+            return;
+        }
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
-            let mut stream = stream;
-            let mut hello = [0; Hello::BYTES];
-            let read = timeout(HELLO_TIMEOUT, stream.read_exact(&mut hello)).await;
-            let Ok(Ok(_)) = read else { return };
-            let Ok(hello) = Hello::read(&hello) else { return };
-            if let Err((refusal, mut stream)) = inner.admit(circuit, hello, Box::new(stream)) {
-                let answer = async {
-                    stream.write_all(&refusal.to_bytes()).await?;
-                    stream.shutdown().await
-                };
-                // Whoever does not read it learns nothing.
-                let _ = timeout(HELLO_TIMEOUT, answer).await;
-            }
-            drop(permit);
+            let greeted = timeout(HELLO_TIMEOUT, greet(Box::new(stream))).await;
+            inner.lock().greeted(circuit);
+            let Ok(Some((hello, stream))) = greeted else { return };
+            let Err((refusal, mut stream)) = inner.admit(circuit, hello, stream) else { return };
+            let answer = async {
+                stream.write_all(&refusal.to_bytes()).await?;
+                stream.shutdown().await
+            };
+            // Whoever does not read it learns nothing.
+            let _ = timeout(HELLO_TIMEOUT, answer).await;
         });
     }
+}
+
+/// Reads the first frame of a leg.
+async fn greet(mut stream: Box<dyn ByteLink>) -> Option<Greeted> {
+    let mut hello = [0; Hello::BYTES];
+    stream.read_exact(&mut hello).await.ok()?;
+    Some((Hello::read(&hello).ok()?, stream))
 }
 
 impl Inner {
@@ -125,7 +162,7 @@ impl Inner {
             Err(refusal) => Err((refusal, stream)),
             Ok(Admission::Join(key)) => {
                 let Some(session) = table.sessions.get(&key) else { return Err((Refusal::Unknown, stream)) };
-                session.try_send((hello, stream)).map_err(|error| (Refusal::Legs, error.into_inner().1))
+                session.legs.try_send((hello, stream)).map_err(|error| (Refusal::Legs, error.into_inner().1))
             }
             Ok(Admission::New(key)) => {
                 let Ok(place) = self.accepted.try_reserve() else {
@@ -138,14 +175,14 @@ impl Inner {
                 };
                 let shared = Shared::new(session, self.started, true);
                 let (legs, queue) = channel(Config::MAX_LEGS);
-                table.sessions.insert(key, legs);
+                table.sessions.insert(key, Living { legs, shared: Arc::clone(&shared) });
                 drop(table);
                 let mut drive = Drive::new(Arc::clone(&shared));
                 drive.add(stream, Some(&hello));
                 place.send(ConfluxStream::new(shared));
                 let inner = Arc::clone(self);
                 tokio::spawn(async move {
-                    run(drive, queue).await;
+                    inner.run(drive, queue).await;
                     let mut table = inner.lock();
                     table.registry.ended(inner.now(), key);
                     table.sessions.remove(&key);
@@ -154,24 +191,45 @@ impl Inner {
             }
         }
     }
-}
 
-/// Drives a session to its end.
-async fn run(mut drive: Drive, mut queue: Receiver<Greeted>) {
-    poll_fn(|cx| {
-        loop {
-            if drive.poll(cx).is_ready() {
-                return Poll::Ready(());
+    /// Drives a session to its end.
+    async fn run(&self, mut drive: Drive, mut queue: Receiver<Greeted>) {
+        let mut held = 0;
+        poll_fn(|cx| {
+            loop {
+                let is_over = drive.poll(cx).is_ready();
+                drive.events.clear();
+                let holds = if is_over { 0 } else { drive.shared().lock().session.held_bytes() };
+                self.book(&mut held, holds);
+                if is_over {
+                    return Poll::Ready(());
+                }
+                match queue.poll_recv(cx) {
+                    Poll::Ready(Some((hello, stream))) => drive.add(stream, Some(&hello)),
+                    // The table holds the other end until this is over.
+                    Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+                };
             }
-            drive.events.clear();
-            match queue.poll_recv(cx) {
-                Poll::Ready(Some((hello, stream))) => drive.add(stream, Some(&hello)),
-                // The table holds the other end until this is over.
-                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
-            };
+        })
+        .await;
+    }
+
+    /// Books what a session holds now and held before. Ends the one that holds most while all hold too much.
+    fn book(&self, before: &mut usize, holds: usize) {
+        let freed = core::mem::replace(before, holds);
+        self.held.fetch_add(holds, Ordering::Relaxed);
+        let held = self.held.fetch_sub(freed, Ordering::Relaxed) - freed;
+        if held <= self.config.memory_bytes {
+            return;
         }
-    })
-    .await;
+        let living: Vec<_> = self.lock().sessions.values().map(|living| Arc::clone(&living.shared)).collect();
+        if let Some(greatest) = living.iter().max_by_key(|shared| shared.lock().session.held_bytes()) {
+            tracing::debug!("a session is ended: all of them hold {held} bytes");
+            let mut state = greatest.lock();
+            state.session.overload();
+            state.wake_driver();
+        }
+    }
 }
 
 impl fmt::Debug for ConfluxServer {

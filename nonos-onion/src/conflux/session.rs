@@ -154,7 +154,6 @@ impl Session {
             Input::Tick => {}
         }
         self.time_out(now);
-        self.control(now);
         self.settle(now);
     }
 
@@ -193,8 +192,11 @@ impl Session {
     /// asked for nothing.
     pub fn transmit(&mut self, now: Duration, leg: LegId, max: usize, out: &mut Vec<u8>) {
         self.fill(now);
-        self.control(now);
+        let (next, limit) = (self.inbound.next(), self.inbound.limit());
         let Some(entry) = self.legs.get_mut(&leg) else { return };
+        if self.ended.is_none() && entry.is_linked() {
+            entry.control(next, limit);
+        }
         let count = max.min(entry.out.len());
         out.extend(entry.out.drain(..count));
         if count > 0 {
@@ -233,12 +235,15 @@ impl Session {
     ///
     /// # Errors
     /// [`Fault`], once everything that arrived in order is read, if the session ended early.
-    pub fn read(&mut self, now: Duration, max: usize, out: &mut Vec<u8>) -> Result<StreamRead, Fault> {
+    pub fn read(&mut self, max: usize, out: &mut Vec<u8>) -> Result<StreamRead, Fault> {
+        if self.ended == Some(Some(Fault::Overload)) {
+            return Err(Fault::Overload);
+        }
         if self.inbound.read(max, out)
             && let Some(leg) = self.best(|leg| leg.is_linked() && !leg.is_retiring())
             && let Some(leg) = self.legs.get_mut(&leg)
         {
-            leg.ack_now(now);
+            leg.ack_now();
         }
         let more = !self.inbound.is_drained();
         let end = !more && self.inbound.is_complete();
@@ -246,6 +251,11 @@ impl Session {
             Some(fault) if !more && !end && max > 0 => Err(fault),
             _ => Ok(StreamRead { more, end }),
         }
+    }
+
+    /// Ends the session because this node holds too many bytes for all of them together.
+    pub fn overload(&mut self) {
+        self.end(Some(Fault::Overload));
     }
 
     /// Gives the session up, unless both ends have everything and only say so to each other. The other end still
@@ -382,15 +392,6 @@ impl Session {
         self.outputs.push_back(Output::Lost { leg: id, fault });
     }
 
-    /// Writes acknowledgements that are due, and RETIRE.
-    fn control(&mut self, now: Duration) {
-        if self.ended.is_none() {
-            let (next, limit) = (self.inbound.next(), self.inbound.limit());
-            let linked = self.legs.values_mut().filter(|leg| leg.is_linked());
-            linked.for_each(|leg| leg.control(now, next, limit));
-        }
-    }
-
     fn time_out(&mut self, now: Duration) {
         if self.ended.is_some() {
             return;
@@ -398,6 +399,7 @@ impl Session {
         let ids: Vec<LegId> = self.legs.keys().copied().collect();
         for id in ids {
             let Some(leg) = self.legs.get_mut(&id) else { continue };
+            leg.tick(now);
             match leg.due() {
                 Some((at, Due::Suspect)) if at <= now => {
                     leg.is_suspect = true;
@@ -442,8 +444,14 @@ impl Session {
             |fault: &Fault| matches!(fault, Fault::Abandoned | Fault::Reset | Fault::Refused(_));
         let fault = fault.filter(|fault| !(self.is_complete() && is_harmless(fault)));
         self.ended = Some(fault);
+        if fault.is_some() {
+            // What can be read still is, unless it is the memory that counts.
+            self.inbound.forget(fault == Some(Fault::Overload));
+            self.outbound.forget();
+        }
         for leg in self.legs.values_mut() {
             leg.out.clear();
+            leg.input.clear();
             if fault != Some(Fault::Reset) {
                 Frame::Reset.write(&mut leg.out);
             }

@@ -114,6 +114,7 @@ impl ConfluxStream {
 fn error(fault: Fault) -> io::Error {
     let kind = match fault {
         Fault::Abandoned => io::ErrorKind::TimedOut,
+        Fault::Overload => io::ErrorKind::OutOfMemory,
         Fault::Refused(_) => io::ErrorKind::ConnectionRefused,
         Fault::Dropped | Fault::Reset => io::ErrorKind::ConnectionReset,
         _ => io::ErrorKind::InvalidData,
@@ -142,7 +143,7 @@ impl AsyncRead for ConfluxStream {
         this.scratch.clear();
         let mut state = this.shared.lock();
         let max = buf.remaining().min(READ_BYTES);
-        let read = state.session.read(this.shared.now(), max, &mut this.scratch);
+        let read = state.session.read(max, &mut this.scratch);
         if !this.scratch.is_empty() {
             buf.put_slice(&this.scratch);
             // There may be credit to tell of.

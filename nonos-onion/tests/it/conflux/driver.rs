@@ -271,6 +271,32 @@ async fn a_server_says_that_it_is_full() {
     }
 }
 
+/// Two clients send to an application that reads nothing; there is room for one and a half of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_ends_the_stream_that_holds_most() {
+    let config = Config { memory_bytes: 700 << 10, ..Config::default() };
+    let mut world = World::new(config).await;
+    let mut small = world.open(1);
+    small.write_all(&[1; 100_000]).await.unwrap();
+    let mut small_far = world.accepted.recv().await.unwrap();
+    let (mut one, mut two) = (world.open(2), world.open(3));
+    one.write_all(&[2; 600_000]).await.unwrap();
+    let one_far = world.accepted.recv().await.unwrap();
+    sleep(Duration::from_millis(300)).await;
+    two.write_all(&[3; 600_000]).await.unwrap();
+    let two_far = world.accepted.recv().await.unwrap();
+    let ended = async {
+        tokio::select! {
+            end = one.read_u8() => (end, one_far),
+            end = two.read_u8() => (end, two_far),
+        }
+    };
+    let (end, mut far) = timeout(Duration::from_secs(20), ended).await.unwrap();
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(far.read_u8().await.unwrap_err().kind(), ErrorKind::OutOfMemory);
+    small_far.read_exact(&mut vec![0; 100_000]).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_after_the_end_of_the_request_is_whole() {
     let mut world = World::new(Config::default()).await;

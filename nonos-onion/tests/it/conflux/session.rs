@@ -133,7 +133,7 @@ impl Pair {
 
     fn run_applications(&mut self) {
         for side in &mut self.sides {
-            side.application.run(&mut side.session, self.now);
+            side.application.run(&mut side.session);
         }
         self.settle();
     }
@@ -312,15 +312,15 @@ fn what_arrived_before_a_reset_is_read() {
     let mut session = server(&Config::default());
     receive(&mut session, &[data(0, b"abc"), frame(9, &[])].concat());
     let mut out = Vec::new();
-    assert!(session.read(NOW, 2, &mut out).unwrap().more);
-    assert!(session.read(NOW, 2, &mut out).is_ok_and(|read| !read.more && !read.end) || out == b"abc");
-    assert_eq!(session.read(NOW, 2, &mut out), Err(Fault::Reset));
+    assert!(session.read(2, &mut out).unwrap().more);
+    assert!(session.read(2, &mut out).is_ok_and(|read| !read.more && !read.end) || out == b"abc");
+    assert_eq!(session.read(2, &mut out), Err(Fault::Reset));
 
     // And all of it, if that is what there is.
     let mut session = server(&Config::default());
     receive(&mut session, &[data(0, b"abc"), frame(7, &[3]), frame(9, &[])].concat());
-    assert!(session.read(NOW, 9, &mut out).unwrap().end);
-    assert!(session.read(NOW, 9, &mut out).unwrap().end);
+    assert!(session.read(9, &mut out).unwrap().end);
+    assert!(session.read(9, &mut out).unwrap().end);
 }
 
 #[test]
@@ -378,7 +378,7 @@ fn a_peer_that_sends_far_offsets_or_faster_than_anybody_reads_holds_a_bounded_me
         }
         assert!(session.held_bytes() <= 200_000 + 25 * 16, "{}", session.held_bytes());
         if round < 20 {
-            session.read(NOW, usize::MAX, &mut out).unwrap();
+            session.read(usize::MAX, &mut out).unwrap();
             out.clear();
         }
         let acks = taken(&mut session);
@@ -396,6 +396,14 @@ fn a_peer_that_sends_far_offsets_or_faster_than_anybody_reads_holds_a_bounded_me
         session.transmit(NOW, LEG, 0, &mut out);
     }
     assert!(session.held_bytes() < 20_000, "{}", session.held_bytes());
+
+    // What a node ends for its memory holds none.
+    let mut session = server(&config);
+    receive(&mut session, &[data(0, b"abc"), data(5, b"xyz"), frame(7, &[8])].concat());
+    session.write(&[1; 50_000]).unwrap();
+    session.overload();
+    assert_eq!(session.read(9, &mut out), Err(Fault::Overload));
+    assert_eq!((taken(&mut session), session.held_bytes()), (vec![9], 0));
 }
 
 #[test]

@@ -33,7 +33,7 @@ impl Application {
     }
 
     /// Writes and reads what can be; bytes of the other one must be the expected.
-    pub(crate) fn run(&mut self, session: &mut Session, now: Duration) {
+    pub(crate) fn run(&mut self, session: &mut Session) {
         while self.written < self.goal {
             let count = (self.goal - self.written).min(16 << 10);
             let bytes: Vec<u8> = (self.written..self.written + count).map(|at| byte(self.salt, at)).collect();
@@ -47,7 +47,7 @@ impl Application {
             return;
         }
         let mut bytes = Vec::new();
-        if let Ok(read) = session.read(now, usize::MAX, &mut bytes) {
+        if let Ok(read) = session.read(usize::MAX, &mut bytes) {
             self.at_end |= read.end;
         }
         for got in bytes {
@@ -111,7 +111,7 @@ impl End {
         let mut moves = true;
         while moves {
             moves = false;
-            self.application.run(&mut self.session, now);
+            self.application.run(&mut self.session);
             for (leg, stream) in self.streams.clone() {
                 let mut bytes = Vec::new();
                 let ends = sim.take(self.node, stream, &mut bytes);
