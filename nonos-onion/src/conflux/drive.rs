@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::conflux::fault::LegFault;
-use crate::conflux::frame::Hello;
+use crate::conflux::frame::{Hello, Refusal};
 use crate::conflux::session::{Input, LegId, Output};
 use crate::conflux::stream::{Shared, State};
 use crate::link::ByteLink;
@@ -111,7 +111,8 @@ impl Drive {
         let now = self.shared.now();
         let parting = self.wires.values().filter_map(|wire| wire.parting);
         let deadline = parting.chain(self.shared.lock().session.deadline()).min();
-        let at = deadline.unwrap_or(now + LONGEST_SLEEP);
+        let longest = now + LONGEST_SLEEP;
+        let at = deadline.map_or(longest, |at| at.min(longest));
         // The timer has milliseconds; what is due within the next one is not yet.
         self.timer.as_mut().reset(self.shared.instant(at));
         if self.timer.as_mut().poll(cx).is_pending() {
@@ -231,16 +232,15 @@ impl Drive {
 
     fn lost(&mut self, now: Duration, leg: LegId, fault: LegFault) {
         self.events.push(Event::Gone(leg));
-        let Some(wire) = self.wires.get_mut(&leg) else { return };
-        match fault {
-            // A server says so to a leg that it does not take.
-            LegFault::Refused(refusal) if wire.out.is_empty() => {
-                wire.out.extend_from_slice(&refusal.to_bytes());
-                wire.parting = Some(now + PARTING_TIMEOUT);
-            }
-            _ => {
-                self.wires.remove(&leg);
-            }
+        // A client is told of a leg that is not taken.
+        let refusal = match fault {
+            LegFault::Excess => Refusal::Legs,
+            LegFault::Ended => Refusal::Unknown,
+            _ => return drop(self.wires.remove(&leg)),
+        };
+        if let Some(wire) = self.wires.get_mut(&leg) {
+            wire.out.extend_from_slice(&refusal.to_bytes());
+            wire.parting = Some(now + PARTING_TIMEOUT);
         }
     }
 }

@@ -56,6 +56,9 @@ pub enum LegFault {
     /// The destination does not take it.
     #[error("refused: {0}")]
     Refused(Refusal),
+    /// The session has [`Config::MAX_LEGS`] already.
+    #[error("too many legs")]
+    Excess,
     /// The session is over.
     #[error("the session is over")]
     Ended,

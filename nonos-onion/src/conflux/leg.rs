@@ -102,11 +102,17 @@ impl Leg {
         self.is_linked
     }
 
-    /// The first answer came.
+    /// The client's first answer came; the server waits for one too, to know the round trip.
     pub(crate) fn linked(&mut self, now: Duration) {
         self.is_linked = true;
-        self.pace.answered(now.saturating_sub(self.up_at));
+        self.answered(now);
         self.progress_at = now;
+        self.ack = Ack::Due;
+    }
+
+    /// An answer to the first frame came, unless one did before.
+    pub(crate) fn answered(&mut self, now: Duration) {
+        self.pace.answered(now.saturating_sub(self.up_at));
     }
 
     pub(crate) fn retire(&mut self, now: Duration) {

@@ -109,14 +109,18 @@ impl Outbound {
         self.lost.pop_first()
     }
 
-    /// The first segment that the other end does not have, if it is on its way by another leg alone and was
-    /// sent `age` ago.
+    /// Bytes that may be sent and were never.
+    pub(crate) fn waiting(&self) -> u64 {
+        (self.base + self.buffer.len() as u64).min(self.limit).saturating_sub(self.cut)
+    }
+
+    /// The first segment that is on its way by another leg alone, and was sent `age` ago.
     pub(crate) fn overdue(&self, now: Duration, leg: LegId, age: Duration) -> Option<u64> {
-        let at = self.segments.iter().position(|segment| !segment.held)?;
-        let segment = self.segments.get(at)?;
-        let (sent, by) = segment.last?;
-        let is_overdue = segment.copies == 1 && by != leg && now.saturating_sub(sent) >= age;
-        is_overdue.then_some(self.first + at as u64)
+        let is_overdue = |segment: &Segment| {
+            let is_late = |(sent, by)| by != leg && now.saturating_sub(sent) >= age;
+            !segment.held && segment.copies == 1 && segment.last.is_some_and(is_late)
+        };
+        self.segments.iter().position(is_overdue).map(|at| self.first + at as u64)
     }
 
     /// Writes a segment's frame and books it to a leg; yields its length.

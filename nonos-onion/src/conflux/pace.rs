@@ -31,6 +31,8 @@ pub(crate) struct Pace {
     smoothed: Duration,
     /// Bytes per second.
     rate: u64,
+    /// A full window did not make it faster.
+    is_settled: bool,
     in_flight: u64,
     delivered: u64,
     delivered_at: Duration,
@@ -40,6 +42,15 @@ impl Pace {
     /// The smoothed round trip; `None` before the first sample.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
         self.shortest.map(|_| self.smoothed)
+    }
+
+    /// How long a leg takes to deliver so many bytes more, from now on; the least that it may be while it grows.
+    pub(crate) fn time_for(&self, bytes: u64) -> Duration {
+        if !self.is_settled {
+            return self.smoothed;
+        }
+        let micros = u128::from(bytes) * 1_000_000 / u128::from(self.rate.max(1));
+        self.smoothed.saturating_add(Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)))
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -90,6 +101,7 @@ impl Pace {
             self.rate = sample;
         } else if departure.is_full {
             // One that had less to send says nothing.
+            self.is_settled = true;
             self.rate -= (self.rate - sample) / 8;
         }
     }

@@ -62,7 +62,7 @@ impl Registry {
         circuit: LocalCircuitId,
         hello: &Hello,
     ) -> Result<Admission, Refusal> {
-        while self.ended.front().is_some_and(|&(at, _)| at + self.patience <= now) {
+        while self.ended.front().is_some_and(|&(at, _)| at.saturating_add(self.patience) <= now) {
             self.ended.pop_front();
         }
         let key = SessionKey(Digest::of(domains::CONFLUX_SESSION, &[hello.nonce.as_bytes()]));

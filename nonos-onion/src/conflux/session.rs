@@ -170,7 +170,7 @@ impl Session {
         }
         let legs = self.legs.values();
         let due = legs.flat_map(|leg| [leg.due().map(|(at, _)| at), leg.ack_at()]).flatten();
-        due.chain(self.alone_since.map(|since| since + self.patience)).min()
+        due.chain(self.alone_since.map(|since| since.saturating_add(self.patience))).min()
     }
 
     /// Whether nothing more happens, and why.
@@ -278,7 +278,7 @@ impl Session {
             return self.outputs.push_back(refuse(LegFault::Ended));
         }
         if self.legs.len() >= Config::MAX_LEGS || self.legs.contains_key(&id) {
-            return self.outputs.push_back(refuse(LegFault::Refused(Refusal::Legs)));
+            return self.outputs.push_back(refuse(LegFault::Excess));
         }
         let mut leg = Leg::new(now, hello.is_some());
         let (next, limit) = (self.inbound.next(), self.inbound.limit());
@@ -297,7 +297,7 @@ impl Session {
                 self.legs.insert(id, leg);
             }
             // A server takes no leg without its first frame.
-            (None, None) => return self.outputs.push_back(refuse(LegFault::Refused(Refusal::Unknown))),
+            (None, None) => return self.outputs.push_back(refuse(LegFault::Unanswered)),
         }
         self.alone_since = None;
     }
@@ -305,6 +305,8 @@ impl Session {
     fn leg_down(&mut self, now: Duration, id: LegId) {
         let Some(leg) = self.legs.remove(&id) else { return };
         leg.carried().for_each(|number| self.outbound.dropped(number));
+        // It may have been the only one that was told of the credit.
+        self.legs.values_mut().for_each(Leg::ack_now);
         if self.legs.is_empty() {
             self.alone_since = Some(now);
         }
@@ -345,6 +347,7 @@ impl Session {
             }
             Frame::Reset => return Err(Fault::Reset),
             Frame::Ack { received, next, limit } if !is_first => {
+                leg.answered(now);
                 let delivered = leg.delivered(now, received).ok_or(Fault::Acknowledgement)?;
                 if !delivered.is_empty() && core::mem::take(&mut leg.is_suspect) {
                     leg.carried().for_each(|number| self.outbound.cleared(number));
@@ -409,7 +412,7 @@ impl Session {
                 _ => {}
             }
         }
-        if self.alone_since.is_some_and(|since| since + self.patience <= now) {
+        if self.alone_since.is_some_and(|since| since.saturating_add(self.patience) <= now) {
             self.end(Some(Fault::Abandoned));
         }
     }
@@ -467,19 +470,32 @@ impl Session {
         // Before anything is known of the server, the first leg is as good as any.
         let is_unknown = !self.legs.values().any(Leg::is_linked);
         while let Some(id) = self.best(|leg| (leg.is_linked() || is_unknown) && leg.is_open()) {
-            let work = self.outbound.lost().or_else(|| self.outbound.fresh());
-            let Some(number) = work else { break };
+            let lost = self.outbound.lost();
+            if lost.is_none() && self.is_sooner_by_another(id) {
+                break;
+            }
+            let Some(number) = lost.or_else(|| self.outbound.fresh()) else { break };
             self.carry(now, id, number);
         }
         self.repeat(now);
     }
 
-    /// Nothing else may be sent: what a slow leg still carries goes by a fast one too.
+    /// Whether what waits is delivered sooner if it waits for a leg that is full now (earliest completion first:
+    /// Lim et al., "ECF: An MPTCP path scheduler", CoNEXT 2017).
+    fn is_sooner_by_another(&self, id: LegId) -> bool {
+        let waiting = self.outbound.waiting();
+        let round_trip = |leg: &Leg| leg.pace.round_trip();
+        // Of one that has not answered yet nothing is known.
+        let own = self.legs.get(&id).and_then(round_trip).unwrap_or(Duration::MAX);
+        let is_usable = |leg: &&Leg| leg.is_linked() && !leg.is_retiring() && !leg.is_suspect;
+        let others = self.legs.values().filter(is_usable).filter(|leg| round_trip(leg).is_some());
+        others.map(|leg| leg.pace.time_for(waiting)).any(|time| time < own)
+    }
+
+    /// Nothing else may be sent: what slow legs still carry goes by a fast one too.
     fn repeat(&mut self, now: Duration) {
-        let Some(id) = self.best(|leg| leg.is_linked() && leg.is_open()) else { return };
-        let Some(leg) = self.legs.get(&id) else { return };
-        let Some(round_trip) = leg.pace.round_trip() else { return };
-        if leg.pace.is_idle()
+        while let Some(id) = self.best(|leg| leg.is_linked() && leg.is_open() && leg.pace.is_idle())
+            && let Some(round_trip) = self.legs.get(&id).and_then(|leg| leg.pace.round_trip())
             && let Some(number) = self.outbound.overdue(now, id, 2 * round_trip)
         {
             self.carry(now, id, number);

@@ -279,10 +279,11 @@ async fn a_server_ends_the_stream_that_holds_most() {
     let mut small = world.open(1);
     small.write_all(&[1; 100_000]).await.unwrap();
     let mut small_far = world.accepted.recv().await.unwrap();
-    let (mut one, mut two) = (world.open(2), world.open(3));
+    let mut one = world.open(2);
     one.write_all(&[2; 600_000]).await.unwrap();
     let one_far = world.accepted.recv().await.unwrap();
     sleep(Duration::from_millis(300)).await;
+    let mut two = world.open(3);
     two.write_all(&[3; 600_000]).await.unwrap();
     let two_far = world.accepted.recv().await.unwrap();
     let ended = async {

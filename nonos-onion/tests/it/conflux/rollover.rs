@@ -148,6 +148,26 @@ fn two_legs_carry_more_than_one_and_a_slow_one_is_no_harm() {
     assert!(far * 10 > one * 9, "{far} {one}");
 }
 
+/// The last bytes do not wait for the slow leg that carries them.
+#[test]
+fn the_end_of_a_transfer_does_not_wait_for_a_slow_leg() {
+    let took = |both: &mut Both| {
+        both.run_for(3 * SECOND);
+        (0..5).map(|_| exchange(both, MB)).max().unwrap()
+    };
+    let mut one = both(link(15, 4_000), &[&[1, 2]]);
+    one.run_for(SECOND);
+    one.keeps_up = false;
+    let one = took(&mut one);
+    let mut slow = both(link(15, 4_000), &[&[1, 2], &[3, 4]]);
+    for (from, to) in [(3, 4), (4, 3)] {
+        slow.sim.shape(from, to, link(250, 200));
+    }
+    let slow = took(&mut slow);
+    println!("a megabyte each way by one leg {one:?}, with a slow second {slow:?}");
+    assert!(slow < one * 5 / 4, "{slow:?} {one:?}");
+}
+
 /// A message now and then goes by the nearer leg.
 #[test]
 fn a_little_goes_by_the_nearest_leg() {

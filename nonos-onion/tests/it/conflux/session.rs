@@ -453,6 +453,28 @@ fn the_first_bytes_wait_for_no_answer() {
     assert_eq!(pair.sides[1].application.received, 100_000);
 }
 
+/// The other end waits for credit, and the leg that told of it breaks.
+#[test]
+fn credit_that_was_lost_with_a_leg_is_told_by_another() {
+    let mut session = server(&Config::default());
+    let hello = [&[2][..], &[3; 32], &0_u64.to_be_bytes(), &u64::MAX.to_be_bytes()].concat();
+    let hello = Hello::read(hello.first_chunk().unwrap()).unwrap();
+    let (other, mut told) = (LegId(2), Vec::new());
+    session.handle(NOW, Input::LegUp { leg: other, hello: Some(&hello) });
+    session.transmit(NOW, other, usize::MAX, &mut told);
+    for offset in (0..512 << 10).step_by(4096) {
+        receive(&mut session, &data(offset, &[1; 4096]));
+    }
+    taken(&mut session);
+    session.read(usize::MAX, &mut Vec::new()).unwrap();
+    let lost = taken(&mut session);
+    assert_eq!(lost[17..], (1_u64 << 20 | 1 << 19).to_be_bytes());
+    session.handle(NOW, Input::LegDown { leg: LEG });
+    told.clear();
+    session.transmit(NOW, other, usize::MAX, &mut told);
+    assert_eq!(told, frame(6, &[0, 512 << 10, 1 << 20 | 1 << 19]));
+}
+
 #[test]
 fn limits_that_do_not_work_are_refused() {
     let refused = |change: fn(&mut Config)| {
