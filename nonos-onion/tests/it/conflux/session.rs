@@ -96,9 +96,9 @@ impl Pair {
     fn deliver(&mut self, from: usize, leg: LegId, count: usize) {
         let Some(queue) = self.sides[from].out.get_mut(&leg) else { return };
         let bytes: Vec<u8> = queue.drain(..count.min(queue.len())).collect();
-        let is_empty = queue.is_empty();
         self.sides[1 - from].session.handle(self.now, Input::Received { leg, bytes: &bytes });
         self.settle();
+        let is_empty = self.sides[from].out.get(&leg).is_some_and(VecDeque::is_empty);
         if is_empty && self.retired.contains(&(from, leg)) {
             // Whoever has read all of it is done with it too: its end takes nothing away.
             assert!(self.retired.contains(&(1 - from, leg)), "{:?}", self.sides[1 - from].session);
