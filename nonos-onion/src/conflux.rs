@@ -4,8 +4,8 @@
 //! above them: its *legs* are ordinary streams of circuits to one port of one destination, two of them by
 //! default, and come and go while it lasts. What a leg did not deliver before it died goes by another; what
 //! comes twice is dropped. Both legs carry at once: whatever is next leaves by the leg with the shortest round
-//! trip that has room, as in Tor proposal 329 (LowRTT), and what a slow one still carries goes by a fast one too
-//! once nothing else may be sent.
+//! trip that has room, as in Tor proposal 329 (LowRTT), unless a nearer one that is full delivers it sooner. What a
+//! slow one still carries goes by a fast one too once nothing else may be sent.
 //!
 //! [`Session`] is one end, without I/O; [`Registry`] tells a server which leg is of which session, and [`Upkeep`]
 //! a client when to build circuits: those of the next epoch before those of this one end. With the feature
