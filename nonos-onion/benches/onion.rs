@@ -7,6 +7,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use nonos_identity::{Epoch, NetworkId, NodeId, Timestamp, WideDigest};
 use nonos_onion::cgo::{ClientLayer, LAYER_SEED_BYTES, RelayLayer};
+use nonos_onion::conflux;
 use nonos_onion::multipath::{Code, Encoder, Object, Rebuild, STRIPE_BYTES, Shard, ShardId};
 use nonos_onion::{
     BandwidthClass, Config, EpochKeys, FamilyTag, Input, LinkId, Machine, Output, RelayDescriptor, SubnetTag,
@@ -210,9 +211,56 @@ fn stripes(c: &mut Criterion) {
     group.finish();
 }
 
+/// Both ends of a stream over two legs in memory.
+fn conflux_pair() -> [conflux::Session; 2] {
+    let config = conflux::Config::default();
+    let nonce = conflux::Nonce::from_bytes([7; 32]);
+    let mut client = conflux::Session::connect(&config, NOW, nonce).expect("default limits");
+    let mut server = conflux::Session::accept(&config, NOW).expect("default limits");
+    for leg in [conflux::LegId(1), conflux::LegId(2)] {
+        let mut hello = Vec::new();
+        client.handle(NOW, conflux::Input::LegUp { leg, hello: None });
+        client.transmit(NOW, leg, conflux::Hello::BYTES, &mut hello);
+        let hello = hello.first_chunk().and_then(|hello| conflux::Hello::read(hello).ok());
+        server.handle(NOW, conflux::Input::LegUp { leg, hello: hello.as_ref() });
+    }
+    [client, server]
+}
+
+fn streams(c: &mut Criterion) {
+    const BYTES: usize = 1 << 20;
+    let mut group = c.benchmark_group("conflux");
+    group.throughput(Throughput::Bytes(BYTES as u64));
+    let bytes = vec![7; BYTES];
+    let [mut client, mut server] = conflux_pair();
+    let (mut now, mut carried, mut out) = (NOW, Vec::new(), Vec::new());
+    group.bench_function("transfer/bytes=1048576 legs=2", |b| {
+        b.iter(|| {
+            let (mut written, mut read) = (0, 0);
+            while read < BYTES {
+                written += client.write(&bytes[written..]).expect("it lives");
+                now += Duration::from_millis(1);
+                for leg in [conflux::LegId(1), conflux::LegId(2)] {
+                    carried.clear();
+                    client.transmit(now, leg, usize::MAX, &mut carried);
+                    server.handle(now, conflux::Input::Received { leg, bytes: &carried });
+                    carried.clear();
+                    server.transmit(now, leg, usize::MAX, &mut carried);
+                    client.handle(now, conflux::Input::Received { leg, bytes: &carried });
+                }
+                while client.poll().is_some() || server.poll().is_some() {}
+                out.clear();
+                server.read(usize::MAX, &mut out).expect("it lives");
+                read += out.len();
+            }
+        });
+    });
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    targets = cells, handshakes, circuits, stripes
+    targets = cells, handshakes, circuits, stripes, streams
 }
 criterion_main!(benches);

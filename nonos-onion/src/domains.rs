@@ -16,6 +16,8 @@ pub const EPOCH_KEY: Domain = Domain::new("nonos/onion/epoch-key/v1");
 pub const SHARD: Domain = Domain::new("nonos/onion/shard/v1");
 /// The manifest of an object's shards.
 pub const MULTIPATH_MANIFEST: Domain = Domain::new("nonos/onion/multipath-manifest/v1");
+/// What a node keeps of a session's nonce.
+pub const CONFLUX_SESSION: Domain = Domain::new("nonos/onion/conflux-session/v1");
 
 /// Blinding parameter of a service's identity key in one time period.
 pub const SERVICE_BLINDING: Domain = Domain::new("nonos/onion/service-blinding/v1");
@@ -56,6 +58,7 @@ pub const ALL: &[Domain] = &[
     EPOCH_KEY,
     SHARD,
     MULTIPATH_MANIFEST,
+    CONFLUX_SESSION,
     SERVICE_BLINDING,
     SERVICE_NONCE_PREFIX,
     SERVICE_SUBCREDENTIAL,

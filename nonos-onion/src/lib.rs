@@ -6,6 +6,7 @@ mod cell;
 pub mod cgo;
 mod circuit;
 mod config;
+pub mod conflux;
 mod congestion;
 mod descriptor;
 pub mod domains;

@@ -6,6 +6,8 @@ use zeroize::Zeroizing;
 
 use crate::cell::{self, BODY_BYTES, Body, CELL_BYTES, Cell, Command, Fragment};
 use crate::config::Config;
+use crate::conflux;
+use crate::conflux::frame::{Frame, Hello};
 use crate::descriptor::RelayDescriptor;
 use crate::epoch::EpochKeys;
 use crate::guard::GuardSet;
@@ -159,6 +161,59 @@ pub fn fuzz_multipath(bytes: &[u8]) {
     if let Ok(read) = Reply::read(&reply) {
         assert_eq!(read.write(), reply);
     }
+}
+
+/// Reads the first frame of a leg and those that follow; what is accepted is written again and must be the same
+/// bytes. Shows them to a session too, whose memory is bounded whatever they are.
+///
+/// # Panics
+/// If a decoder is not canonical, or the bound is broken.
+pub fn fuzz_conflux(bytes: &[u8]) {
+    let hello = sized(bytes);
+    if let Ok(read) = Hello::read(&hello) {
+        let mut again = Vec::new();
+        read.write(&mut again);
+        assert_eq!(again, hello);
+    }
+    let mut rest = bytes;
+    while let Ok(Some((frame, length))) = Frame::read(rest) {
+        let mut again = Vec::new();
+        frame.write(&mut again);
+        assert_eq!(rest.get(..length), Some(again.as_slice()));
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    let (config, leg) = (conflux::Config::default(), conflux::LegId(1));
+    let mut now = Duration::from_secs(1);
+    let mut session = conflux::Session::accept(&config, now).expect("default limits");
+    let opening = [&[1][..], &[7; 32], &[0; 8], &[0, 0, 0, 0, 0, 1, 0, 0]].concat();
+    let opening = Hello::read(&sized(&opening)).expect("a first frame");
+    session.handle(now, conflux::Input::LegUp { leg, hello: Some(&opening) });
+    for chunk in bytes.chunks(61) {
+        // Something to acknowledge.
+        let _ = session.write(&[5; 3000]);
+        session.transmit(now, leg, 5000, &mut Vec::new());
+        session.handle(now, conflux::Input::Received { leg, bytes: chunk });
+        assert!(session.held_bytes() <= config.receive_max_bytes + config.send_bytes + (64 << 10));
+        now += Duration::from_millis(7);
+    }
+}
+
+/// Frames of a leg with some content, for mutation.
+#[must_use]
+pub fn valid_frames(content: &[u8]) -> Vec<u8> {
+    let mut frames = Vec::new();
+    let (first, second) = content.split_at(content.len() / 2);
+    let second_at = first.len() as u64;
+    let end = content.len() as u64;
+    for (offset, bytes) in [(second_at, second), (0, first)] {
+        if !bytes.is_empty() {
+            Frame::Data { offset, bytes }.write(&mut frames);
+        }
+    }
+    Frame::Ack { received: 1, next: 3000, limit: 1 << 20 }.write(&mut frames);
+    Frame::Fin { offset: end }.write(&mut frames);
+    Frame::Retire.write(&mut frames);
+    frames
 }
 
 /// Offers bytes as both messages of a handshake.

@@ -38,7 +38,8 @@ pub enum Fault {
 /// Machines joined by links of a given latency and rate, under a time of its own: the same calls give the
 /// same cells at the same instants, however slow the computer is.
 ///
-/// Nodes are numbered from 0. Streams are accepted, and read at once unless [`Self::stall`] says otherwise.
+/// Nodes are numbered from 0. Streams are accepted, and read at once unless [`Self::stall`] or [`Self::lend`]
+/// says otherwise.
 #[derive(Debug)]
 pub struct Simulation {
     nodes: Vec<Node>,
@@ -60,6 +61,9 @@ struct Node {
     /// Streams that send without end.
     sources: BTreeSet<StreamId>,
     stalled: bool,
+    /// Its streams are the caller's.
+    is_lent: bool,
+    is_dead: bool,
     /// Streams offered to it, by the order of their coming.
     offered: Vec<StreamId>,
     /// Bytes read of each stream, and the first of them.
@@ -134,6 +138,8 @@ impl Simulation {
                 outputs: Vec::new(),
                 sources: BTreeSet::new(),
                 stalled: false,
+                is_lent: false,
+                is_dead: false,
                 offered: Vec::new(),
                 received: BTreeMap::new(),
             }
@@ -164,6 +170,66 @@ impl Simulation {
     /// A node stops reading its streams.
     pub fn stall(&mut self, node: usize) {
         self.node(node).stalled = true;
+    }
+
+    /// The caller reads and writes the streams of a node from now on: [`Self::take_outputs`] tells when.
+    pub fn lend(&mut self, node: usize) {
+        self.node(node).is_lent = true;
+    }
+
+    /// A node is gone, and all its links with it.
+    pub fn kill(&mut self, node: usize) {
+        self.node(node).is_dead = true;
+        let now = self.now;
+        for other in (0..self.nodes.len()).filter(|&other| other != node) {
+            self.node(other).machine.handle(now, Input::LinkDown { link: link(other, node) });
+            self.settle(other);
+        }
+    }
+
+    /// What a node's machine told since the last time: with [`Self::lend`] about its streams too.
+    pub fn take_outputs(&mut self, node: usize) -> Vec<Output> {
+        core::mem::take(&mut self.node(node).outputs)
+    }
+
+    /// Starts to build a circuit for an epoch, whose [`Output::Built`] or [`Output::Closed`] follows; `None` if
+    /// a node has no key of that epoch.
+    pub fn start_build(&mut self, path: &[usize], epoch: Epoch) -> Option<LocalCircuitId> {
+        let (&client, hops) = path.split_first()?;
+        let hops: Option<Vec<_>> = hops.iter().map(|&hop| self.descriptor_of(hop, epoch)).collect();
+        let now = self.now;
+        let circuit = self.node(client).machine.build(now, &hops?).ok();
+        self.settle(client);
+        circuit
+    }
+
+    /// Starts to open a stream of a node's own circuit, whose [`Output::Opened`] or [`Output::Refused`]
+    /// follows; `None` if there is no such circuit.
+    pub fn start_open(&mut self, client: usize, circuit: LocalCircuitId) -> Option<StreamId> {
+        let now = self.now;
+        let stream = self.node(client).machine.open(now, circuit, 80).ok();
+        self.settle(client);
+        stream
+    }
+
+    /// Bytes that a stream takes now; if none, [`Output::Writable`] follows.
+    pub fn sendable_bytes(&mut self, node: usize, stream: StreamId) -> usize {
+        self.node(node).machine.sendable_bytes(stream)
+    }
+
+    /// Moves what a lent node has received of a stream to the end of `out`; yields whether that is all.
+    pub fn take(&mut self, node: usize, stream: StreamId, out: &mut Vec<u8>) -> bool {
+        let now = self.now;
+        let read = self.node(node).machine.read(now, stream, usize::MAX, out);
+        self.settle(node);
+        read.end
+    }
+
+    /// Ends a node's half of a stream.
+    pub fn finish(&mut self, node: usize, stream: StreamId) {
+        let now = self.now;
+        self.node(node).machine.finish(now, stream);
+        self.settle(node);
     }
 
     /// The time of the simulation.
@@ -205,11 +271,12 @@ impl Simulation {
         self.settle(node);
     }
 
-    /// Sends some bytes, as many as the stream takes now.
-    pub fn send(&mut self, node: usize, stream: StreamId, bytes: &[u8]) {
+    /// Sends some bytes, as many as the stream takes now; yields how many.
+    pub fn send(&mut self, node: usize, stream: StreamId, bytes: &[u8]) -> usize {
         let now = self.now;
-        self.node(node).machine.write(now, stream, bytes);
+        let sent = self.node(node).machine.write(now, stream, bytes);
         self.settle(node);
+        sent
     }
 
     /// Closes a node's own circuit.
@@ -258,6 +325,14 @@ impl Simulation {
         self.now = end;
     }
 
+    /// Lets one thing happen, if it does until `end`; else it is `end`.
+    pub fn run_once(&mut self, end: Duration) {
+        match self.next_time().filter(|&at| at <= end) {
+            Some(next) => self.step(next),
+            None => self.now = self.now.max(end),
+        }
+    }
+
     fn run_until(&mut self, node: usize, is_done: impl Fn(&Output) -> bool) {
         let end = self.now + Duration::from_mins(1);
         loop {
@@ -297,6 +372,12 @@ impl Simulation {
     fn happen(&mut self, event: Event) {
         let now = self.now;
         match event {
+            Event::Up { near, far } if self.node(far).is_dead => {
+                self.node(near).machine.handle(now, Input::LinkFailed { peer: Self::id_of(far) });
+                self.settle(near);
+            }
+            Event::Cells { from, to, .. } | Event::Sent { from, to, .. }
+                if self.node(from).is_dead || self.node(to).is_dead => {}
             Event::Up { near, far } => {
                 for (node, peer, opened) in [(far, near, false), (near, far, true)] {
                     let input = Input::LinkUp { link: link(node, peer), peer: Self::id_of(peer), opened };
@@ -317,6 +398,7 @@ impl Simulation {
 
     /// Does what a node's machine wants.
     fn settle(&mut self, node: usize) {
+        let is_lent = self.node(node).is_lent;
         while let Some(output) = self.node(node).machine.poll() {
             match output {
                 Output::OpenLink { relay } => {
@@ -331,9 +413,12 @@ impl Simulation {
                     let now = self.now;
                     self.node(node).offered.push(stream);
                     self.node(node).machine.accept(now, stream);
+                    if is_lent {
+                        self.node(node).outputs.push(output);
+                    }
                 }
-                Output::Readable { stream } => self.read(node, stream),
-                Output::Writable { stream } => self.pump(node, stream),
+                Output::Readable { stream } if !is_lent => self.read(node, stream),
+                Output::Writable { stream } if !is_lent => self.pump(node, stream),
                 other => self.node(node).outputs.push(other),
             }
         }
@@ -391,8 +476,17 @@ impl Simulation {
 
     fn descriptor(&mut self, number: usize) -> RelayDescriptor {
         let epoch = Epoch::at(Timestamp::from_secs(self.now.as_secs()));
-        let onion_key = self.node(number).machine.onion_key(epoch).expect("a key of this epoch");
-        super::descriptor(Self::id_of(number), u8::try_from(number).unwrap_or(u8::MAX), onion_key, epoch)
+        self.descriptor_of(number, epoch).expect("a key of this epoch")
+    }
+
+    fn descriptor_of(&mut self, number: usize, epoch: Epoch) -> Option<RelayDescriptor> {
+        let onion_key = self.node(number).machine.onion_key(epoch)?;
+        Some(super::descriptor(
+            Self::id_of(number),
+            u8::try_from(number).unwrap_or(u8::MAX),
+            onion_key,
+            epoch,
+        ))
     }
 
     fn id_of(number: usize) -> NodeId {

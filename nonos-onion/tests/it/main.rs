@@ -3,6 +3,7 @@
 
 mod adaptation;
 mod circuits;
+mod conflux;
 mod congestion;
 mod faults;
 mod guards;

@@ -1,7 +1,8 @@
 use nonos_identity::wire;
 use nonos_onion::testing::{
-    arb_descriptor, arb_pinned, fuzz_cell, fuzz_descriptor, fuzz_guards, fuzz_handshake, fuzz_machine,
-    fuzz_message, fuzz_records, fuzz_vanguards, valid_cell, valid_create, valid_message, valid_routing,
+    arb_descriptor, arb_pinned, fuzz_cell, fuzz_conflux, fuzz_descriptor, fuzz_guards, fuzz_handshake,
+    fuzz_machine, fuzz_message, fuzz_records, fuzz_vanguards, valid_cell, valid_create, valid_frames,
+    valid_message, valid_routing,
 };
 use nonos_onion::{GuardSet, RelayDescriptor, Vanguards};
 use proptest::collection::vec;
@@ -53,6 +54,14 @@ proptest! {
         fuzz_message(&valid_message(&content));
         fuzz_message(&mutate(valid_message(&content), &changes));
         fuzz_message(&content);
+    }
+
+    #[test]
+    fn frames_of_legs_are_canonical(content in vec(any::<u8>(), 0..9000), changes in changes()) {
+        let frames = valid_frames(&content);
+        fuzz_conflux(&frames);
+        fuzz_conflux(&mutate(frames, &changes));
+        fuzz_conflux(&content);
     }
 
     #[test]

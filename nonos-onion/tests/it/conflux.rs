@@ -1,0 +1,6 @@
+//! Streams on several circuits.
+
+mod driver;
+mod rollover;
+mod session;
+mod simulated;
