@@ -32,7 +32,8 @@ pub(crate) struct Row {
     name: String,
     unit: &'static str,
     better: Better,
-    ours: f64,
+    /// Nothing where there is only the anchor.
+    ours: Option<f64>,
     anchor: Option<f64>,
     anchor_name: Option<&'static str>,
     ratio: Option<f64>,
@@ -68,7 +69,7 @@ impl Row {
             name: name.into(),
             unit,
             better,
-            ours: median(ours),
+            ours: Some(median(ours)),
             anchor: None,
             anchor_name: None,
             ratio: None,
@@ -77,6 +78,18 @@ impl Row {
             target_of: None,
             holds: None,
         }
+    }
+
+    /// A row of the anchor's figures alone: we have nothing of that kind, or not yet.
+    pub(crate) fn theirs(
+        name: impl Into<String>,
+        unit: &'static str,
+        better: Better,
+        anchor_name: &'static str,
+        anchor: &[f64],
+    ) -> Self {
+        let alone = Self::alone(name, unit, better, anchor);
+        Self { ours: None, anchor: alone.ours, anchor_name: Some(anchor_name), ..alone }
     }
 
     /// The geometric mean, round by round, of the ratios of several comparisons.
@@ -95,7 +108,7 @@ impl Row {
     #[must_use]
     pub(crate) fn target(mut self, of: Of, target: f64) -> Self {
         let found = match of {
-            Of::Ours => Some(self.ours),
+            Of::Ours => self.ours,
             Of::Ratio => self.ratio,
         };
         self.target = Some(target);
@@ -188,7 +201,7 @@ impl Report {
                 "{:width$}  {:8} {:>10} {:>10} {:>7} {:>5.0}%  {target:>16} {holds:5}  {}",
                 row.name,
                 row.unit,
-                figure(row.ours),
+                row.ours.map_or_else(String::new, figure),
                 row.anchor.map_or_else(String::new, figure),
                 row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}")),
                 row.spread * 100.0,
@@ -248,10 +261,15 @@ fn cpu() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
 }
 
-/// Does `work` and yields the seconds it took on the wall clock.
+/// The monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Does `work` and yields the seconds it took on the wall clock.
 pub(crate) fn wall_seconds<T>(work: impl FnOnce() -> T) -> (T, f64) {
-    let before = Instant::now();
+    let before = now();
     let done = work();
     (done, before.elapsed().as_secs_f64())
 }
