@@ -7,6 +7,7 @@ mod machines;
 pub(crate) mod node;
 mod oracle;
 mod processes;
+mod switch;
 mod tor;
 
 use std::path::PathBuf;
@@ -27,7 +28,8 @@ pub(crate) struct Options {
     /// Only does that, without what one process measures.
     #[arg(long, requires = "tor")]
     network: bool,
-    /// Only measures links with delay and loss, in network namespaces; needs root, `ip` and `tc`.
+    /// Only measures links with delay and loss, in network namespaces; needs root, `ip` and
+    /// `/dev/net/tun`.
     #[arg(long)]
     delays: bool,
     /// Megabytes (10^6 bytes) of each transfer there.

@@ -1,5 +1,6 @@
 //! What a comparison prints: rows of medians with their anchors, spreads and targets.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Write};
 use std::process::Command;
@@ -35,7 +36,7 @@ pub(crate) struct Row {
     /// Nothing where there is only the anchor.
     ours: Option<f64>,
     anchor: Option<f64>,
-    anchor_name: Option<&'static str>,
+    anchor_name: Option<Cow<'static, str>>,
     ratio: Option<f64>,
     spread: f64,
     target: Option<f64>,
@@ -50,13 +51,13 @@ impl Row {
         unit: &'static str,
         better: Better,
         ours: &[f64],
-        anchor_name: &'static str,
+        anchor_name: impl Into<Cow<'static, str>>,
         anchor: &[f64],
     ) -> Self {
         let ratios: Vec<f64> = ours.iter().zip(anchor).map(|(ours, anchor)| ours / anchor).collect();
         Self {
             anchor: Some(median(anchor)),
-            anchor_name: Some(anchor_name),
+            anchor_name: Some(anchor_name.into()),
             ratio: Some(median(&ratios)),
             spread: spread(&ratios),
             ..Self::alone(name, unit, better, ours)
@@ -85,15 +86,19 @@ impl Row {
         name: impl Into<String>,
         unit: &'static str,
         better: Better,
-        anchor_name: &'static str,
+        anchor_name: impl Into<Cow<'static, str>>,
         anchor: &[f64],
     ) -> Self {
         let alone = Self::alone(name, unit, better, anchor);
-        Self { ours: None, anchor: alone.ours, anchor_name: Some(anchor_name), ..alone }
+        Self { ours: None, anchor: alone.ours, anchor_name: Some(anchor_name.into()), ..alone }
     }
 
     /// The geometric mean, round by round, of the ratios of several comparisons.
-    pub(crate) fn mean(name: impl Into<String>, anchor_name: &'static str, pairs: &[Paired]) -> Self {
+    pub(crate) fn mean(
+        name: impl Into<String>,
+        anchor_name: impl Into<Cow<'static, str>>,
+        pairs: &[Paired],
+    ) -> Self {
         let rounds = pairs.iter().map(|pair| pair.ours.len()).min().unwrap_or(0);
         let means: Vec<f64> = (0..rounds)
             .map(|round| {
@@ -143,7 +148,7 @@ impl Paired {
         name: impl Into<String>,
         unit: &'static str,
         better: Better,
-        anchor: &'static str,
+        anchor: impl Into<Cow<'static, str>>,
     ) -> Row {
         Row::paired(name, unit, better, &self.ours, anchor, &self.anchor)
     }
@@ -205,7 +210,7 @@ impl Report {
                 row.anchor.map_or_else(String::new, figure),
                 row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}")),
                 row.spread * 100.0,
-                row.anchor_name.unwrap_or(""),
+                row.anchor_name.as_deref().unwrap_or(""),
             )?;
         }
         for missing in &self.unmeasured {

@@ -10,16 +10,16 @@ use std::path::Path;
 use super::processes::{Process, cpu_of, path};
 use super::tor::{Network, Scheduler, Way};
 use crate::Failure;
-use crate::report::{Better, Of, Paired, Row, count};
+use crate::report::{Better, Of, Row, count};
 
 /// Circuits that a round builds, for a figure well above the clock's tick of 10 ms.
 const BUILDS: usize = 40;
 const MEGABYTE: f64 = 1e6;
 
-const TOR: &str = "tor, 3 relays to an exit, default scheduler";
-const VANILLA: &str = "tor, 3 relays to an exit, Schedulers Vanilla";
-const SERVICE: &str = "tor, onion service, default scheduler";
-const VANILLA_SERVICE: &str = "tor, onion service, Schedulers Vanilla";
+/// Four links and four layers.
+const FULL: &str = "3 relays and a server, processes";
+/// Three links and three layers, as Tor has to an exit.
+const SHORT: &str = "2 relays and a server, processes";
 
 /// Transfers of one kind, round by round.
 #[derive(Default)]
@@ -146,37 +146,36 @@ pub(super) fn compare(daemon: &Path, bytes: usize, rounds: usize) -> Result<Vec<
         }
     }
 
-    let pair = |ours: &[f64], anchor: &[f64]| Paired { ours: ours.to_vec(), anchor: anchor.to_vec() };
+    let tor = |what: &str| format!("{}, {what}", network.version());
     let mut rows = Vec::new();
-    for (anchor, name) in [(&exit, TOR), (&vanilla_exit, VANILLA)] {
-        let cpu = pair(&full.cpu, &anchor.cpu);
-        let cpu = cpu.row("3 relays and a server, processes: CPU", "ms/MB", Better::Lower, name);
-        rows.push(cpu.target(Of::Ratio, 0.5));
-        let goodput = pair(&full.goodput, &anchor.goodput);
-        rows.push(goodput.row("3 relays and a server, processes: goodput", "MB/s", Better::Higher, name));
-        let first = pair(&full.first_byte, &anchor.first_byte);
-        rows.push(first.row("3 relays and a server, processes: first byte", "ms", Better::Lower, name));
-        let cpu = pair(&short.cpu, &anchor.cpu);
-        rows.push(cpu.row("2 relays and a server, as many layers: CPU", "ms/MB", Better::Lower, name));
-        let goodput = pair(&short.goodput, &anchor.goodput);
-        rows.push(goodput.row(
-            "2 relays and a server, as many layers: goodput",
-            "MB/s",
-            Better::Higher,
-            name,
-        ));
+    let beside = [
+        (&exit, "3 relays to an exit, default scheduler"),
+        (&vanilla_exit, "3 relays to an exit, Schedulers Vanilla"),
+    ];
+    for (theirs, what) in beside {
+        let row = |path, figure, unit, better, ours: &[f64], theirs: &[f64]| {
+            Row::paired(format!("{path}: {figure}"), unit, better, ours, tor(what), theirs)
+        };
+        rows.push(row(FULL, "CPU", "ms/MB", Better::Lower, &full.cpu, &theirs.cpu).target(Of::Ratio, 0.5));
+        rows.push(row(FULL, "goodput", "MB/s", Better::Higher, &full.goodput, &theirs.goodput));
+        rows.push(row(FULL, "first byte", "ms", Better::Lower, &full.first_byte, &theirs.first_byte));
+        rows.push(row(SHORT, "CPU", "ms/MB", Better::Lower, &short.cpu, &theirs.cpu));
+        rows.push(row(SHORT, "goodput", "MB/s", Better::Higher, &short.goodput, &theirs.goodput));
     }
-    let cpu = pair(&builds.cpu, &tor_builds.cpu);
-    let cpu = cpu.row("circuit of 3 relays and a server: CPU", "ms", Better::Lower, TOR_BUILD);
-    rows.push(cpu.target(Of::Ours, 4.0));
-    let wall = pair(&builds.wall, &tor_builds.wall);
-    rows.push(wall.row("circuit of 3 relays and a server: time", "ms", Better::Lower, TOR_BUILD));
-    for (anchor, name) in [(&service, SERVICE), (&vanilla_service, VANILLA_SERVICE)] {
-        rows.push(Row::theirs("onion service: CPU", "ms/MB", Better::Lower, name, &anchor.cpu));
-        rows.push(Row::theirs("onion service: goodput", "MB/s", Better::Higher, name, &anchor.goodput));
-        rows.push(Row::theirs("onion service: first byte", "ms", Better::Lower, name, &anchor.first_byte));
+    let built = |figure, ours: &[f64], theirs: &[f64]| {
+        let named = format!("circuit of 3 relays and a server: {figure}");
+        Row::paired(named, "ms", Better::Lower, ours, tor("circuit of 3 relays by EXTENDCIRCUIT"), theirs)
+    };
+    rows.push(built("CPU", &builds.cpu, &tor_builds.cpu).target(Of::Ours, 4.0));
+    rows.push(built("time", &builds.wall, &tor_builds.wall));
+    let services = [(&service, "default scheduler"), (&vanilla_service, "Schedulers Vanilla")];
+    for (theirs, what) in services {
+        let row = |figure, unit, better, theirs: &[f64]| {
+            Row::theirs(format!("onion service: {figure}"), unit, better, tor(what), theirs)
+        };
+        rows.push(row("CPU", "ms/MB", Better::Lower, &theirs.cpu));
+        rows.push(row("goodput", "MB/s", Better::Higher, &theirs.goodput));
+        rows.push(row("first byte", "ms", Better::Lower, &theirs.first_byte));
     }
     Ok(rows)
 }
-
-const TOR_BUILD: &str = "tor, circuit of 3 relays by EXTENDCIRCUIT";

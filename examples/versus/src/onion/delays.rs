@@ -1,25 +1,25 @@
-//! Circuits over links with delay, rate and loss: a network namespace for each node, joined by a
-//! bridge in one more, and netem on both ends of every cable. Needs root, `ip` and `tc`.
+//! Circuits over links with delay, rate and loss, a process and a network namespace for each node.
 
-use std::process::Command;
+use std::time::Duration;
 
 use super::processes::{Process, path};
+use super::switch::{Switch, Wire};
 use crate::Failure;
 use crate::report::{Better, Of, Row, count, median};
 
-/// Delay that every node adds to what it sends: a link has twice that there and back.
-const DELAY_MS: u32 = 25;
+/// What every node adds to what it sends: a link has twice that there and back.
+const DELAY: Duration = Duration::from_millis(25);
 /// Time over the three links of a path and back, in milliseconds.
 const PATH_MS: f64 = 150.0;
 /// Processor time that building a circuit may take beyond the round trip, in milliseconds.
 const BUILD_MS: f64 = 4.0;
-/// 25 MB/s.
-const PATH_MBIT: u32 = 200;
+/// Of every node, in bytes per second.
+const PATH_RATE: u32 = 25_000_000;
 /// Of each relay when a transfer has several paths: two cores carry this without being the limit.
-const RELAY_MBIT: u32 = 100;
-/// Packets that wait in netem, those under way included.
-const QUEUE_PACKETS: u32 = 3000;
-/// Bytes of the transfer that shows the plateau: six seconds at 25 MB/s.
+const RELAY_RATE: u32 = 10_000_000;
+/// Of a thousand packets, at both relays of the bad path and both ways.
+const LOST: u16 = 10;
+/// Bytes of the transfer that shows the plateau: six seconds at the rate.
 const BYTES: usize = 150_000_000;
 /// Tenths of a second until the plateau counts as reached.
 const RISE_TENTHS: usize = 20;
@@ -28,92 +28,14 @@ const OBJECT_BYTES: usize = 64 << 20;
 const BUILDS: usize = 5;
 const MEGABYTE: f64 = 1e6;
 
-/// What one node's cable is like, both ways; the delay is only on what the node sends.
-#[derive(Clone, Copy)]
-struct Shape {
-    mbit: Option<u32>,
-    loss_percent: u32,
+const fn wire(bytes_per_second: Option<u32>, lost: u16) -> Wire {
+    Wire { delay: DELAY, bytes_per_second, lost }
 }
 
-impl Shape {
-    const FREE: Self = Self { mbit: None, loss_percent: 0 };
-
-    const fn rate(mbit: u32) -> Self {
-        Self { mbit: Some(mbit), loss_percent: 0 }
-    }
-
-    fn netem(self, delay_ms: u32) -> String {
-        let rate = self.mbit.map_or_else(String::new, |mbit| format!(" rate {mbit}mbit"));
-        let Self { loss_percent, .. } = self;
-        format!("netem limit {QUEUE_PACKETS} delay {delay_ms}ms loss {loss_percent}%{rate}")
-    }
-}
-
-/// The namespaces, which go with this value.
-struct Space {
-    names: Vec<String>,
-}
-
-/// Runs `ip` or `tc` by its line of arguments.
-fn run(line: &str) -> Result<(), Failure> {
-    let mut words = line.split_whitespace();
-    let output = Command::new(words.next().ok_or("a line names a program")?).args(words).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{line}: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
-}
-
-impl Space {
-    /// A bridge, and a namespace for each shape.
-    fn new(shapes: &[Shape]) -> Result<Self, Failure> {
-        let prefix = format!("nonos{}", std::process::id());
-        let hub = format!("{prefix}-hub");
-        let mut space = Self { names: Vec::new() };
-        space.add(&hub)?;
-        run(&format!("ip -n {hub} link add bridge type bridge"))?;
-        run(&format!("ip -n {hub} link set bridge up"))?;
-        for (number, shape) in shapes.iter().enumerate() {
-            let name = format!("{prefix}-{number}");
-            space.add(&name)?;
-            run(&format!("ip -n {hub} link add port{number} type veth peer name cable netns {name}"))?;
-            run(&format!("ip -n {name} addr add {}/24 dev cable", address(number)))?;
-            // Offloads would lose and delay sixty packets as one.
-            run(&format!("ip -n {name} link set cable gso_max_segs 1 up"))?;
-            run(&format!("ip -n {name} link set lo up"))?;
-            run(&format!("ip -n {hub} link set port{number} master bridge up"))?;
-            run(&format!("tc -n {name} qdisc add dev cable root {}", shape.netem(DELAY_MS)))?;
-            run(&format!("tc -n {hub} qdisc add dev port{number} root {}", shape.netem(0)))?;
-        }
-        Ok(space)
-    }
-
-    fn add(&mut self, name: &str) -> Result<(), Failure> {
-        run(&format!("ip netns add {name}"))?;
-        self.names.push(name.to_owned());
-        Ok(())
-    }
-
-    /// Starts a node in the namespace of a shape.
-    fn start(&self, number: usize, shape: usize, object_bytes: usize) -> Result<Process, Failure> {
-        // The hub is the first.
-        let name = self.names.get(shape + 1).ok_or("no such namespace")?;
-        let listen = format!("/ip4/{}/tcp/0", address(shape));
-        Process::start(u8::try_from(number)?, &listen, object_bytes, Some(name))
-    }
-}
-
-impl Drop for Space {
-    fn drop(&mut self) {
-        for name in &self.names {
-            // What cannot be removed is of no use to anybody and goes with the machine.
-            let _ = run(&format!("ip netns del {name}"));
-        }
-    }
-}
-
-fn address(shape: usize) -> String {
-    format!("10.203.0.{}", shape + 1)
+/// Starts a node on a host.
+fn start(switch: &Switch, number: usize, host: usize, object_bytes: usize) -> Result<Process, Failure> {
+    let listen = format!("/ip4/{}/tcp/0", Switch::address(host));
+    Process::start(u8::try_from(number)?, &listen, object_bytes, Some(switch.namespace(host)?))
 }
 
 pub(super) fn compare(rounds: usize) -> Result<Vec<Row>, Failure> {
@@ -124,12 +46,12 @@ pub(super) fn compare(rounds: usize) -> Result<Vec<Row>, Failure> {
 
 /// Client, three relays and, beside the last of them, the server: three links of 50 ms.
 fn one_path(rounds: usize) -> Result<Vec<Row>, Failure> {
-    let space = Space::new(&[Shape::rate(PATH_MBIT); 4])?;
-    let mut client = space.start(1, 0, 0)?;
-    let mut first = space.start(2, 1, 0)?;
-    let mut second = space.start(3, 2, 0)?;
-    let mut third = space.start(4, 3, 0)?;
-    let mut server = space.start(5, 3, 0)?;
+    let switch = Switch::new(&[wire(Some(PATH_RATE), 0); 4])?;
+    let mut client = start(&switch, 1, 0, 0)?;
+    let mut first = start(&switch, 2, 1, 0)?;
+    let mut second = start(&switch, 3, 2, 0)?;
+    let mut third = start(&switch, 4, 3, 0)?;
+    let mut server = start(&switch, 5, 3, 0)?;
     client.dial(&first)?;
     first.dial(&second)?;
     second.dial(&third)?;
@@ -163,13 +85,12 @@ fn one_path(rounds: usize) -> Result<Vec<Row>, Failure> {
 
 /// An object over three circuits of two relays each, one circuit with loss at both its relays.
 fn three_paths(rounds: usize) -> Result<Row, Failure> {
-    let good = Shape::rate(RELAY_MBIT);
-    let lossy = Shape { loss_percent: 1, ..good };
-    let space = Space::new(&[Shape::FREE, Shape::FREE, good, good, good, good, lossy, lossy])?;
-    let mut client = space.start(1, 0, 0)?;
-    let mut server = space.start(2, 1, OBJECT_BYTES)?;
+    let (free, good, lossy) = (wire(None, 0), wire(Some(RELAY_RATE), 0), wire(Some(RELAY_RATE), LOST));
+    let switch = Switch::new(&[free, free, good, good, good, good, lossy, lossy])?;
+    let mut client = start(&switch, 1, 0, 0)?;
+    let mut server = start(&switch, 2, 1, OBJECT_BYTES)?;
     let mut relays: Vec<Process> =
-        (2..8).map(|shape| space.start(shape + 1, shape, 0)).collect::<Result<_, _>>()?;
+        (2..8).map(|host| start(&switch, host + 1, host, 0)).collect::<Result<_, _>>()?;
     for pair in relays.chunks_mut(2) {
         let [near, far] = pair else { return Err("two relays for each path".into()) };
         client.dial(near)?;

@@ -117,7 +117,8 @@ impl Links for MeshLinks {
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Runtime::new()?;
+    // One thread each: the nodes of a comparison share the cores, and a daemon of tor's has one too.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let mut node = Node::start(options).await?;
         let (node_id, ticket) = (node.id, node.mesh.ticket().ok_or("the node listens")?.to_string());
@@ -195,8 +196,9 @@ impl Node {
                 Ok(Answer::Built { seconds: started.elapsed().as_secs_f64() })
             }
             Ask::Fetch { bytes } => {
-                let circuit = self.circuit.as_ref().ok_or("no circuit stands")?;
-                Ok(Answer::Fetched(fetch_bytes(circuit, bytes).await?))
+                let circuit = self.circuit.clone().ok_or("no circuit stands")?;
+                // This thread is not the one that carries the circuit.
+                Ok(Answer::Fetched(tokio::spawn(fetch_bytes(circuit, bytes)).await??))
             }
             Ask::FetchObject { bytes, paths } => self.fetch_object(bytes, &paths).await,
         }
@@ -260,9 +262,9 @@ impl Sink for Discard {
     }
 }
 
-async fn fetch_bytes(circuit: &CircuitHandle, bytes: usize) -> Result<Fetched, Failure> {
+async fn fetch_bytes(circuit: CircuitHandle, bytes: usize) -> io::Result<Fetched> {
     let started = now();
-    let mut stream = circuit.open(BYTES_PORT).await?;
+    let mut stream = circuit.open(BYTES_PORT).await.map_err(io::Error::other)?;
     stream.write_all(&(bytes as u64).to_be_bytes()).await?;
     let asked = now();
     let (mut left, mut first_byte, mut tenths) = (bytes, None, Vec::new());
@@ -270,10 +272,10 @@ async fn fetch_bytes(circuit: &CircuitHandle, bytes: usize) -> Result<Fetched, F
     while left > 0 {
         let count = stream.read(&mut buffer).await?;
         if count == 0 {
-            return Err("the stream ended early".into());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         first_byte.get_or_insert(started.elapsed().as_secs_f64());
-        let tenth = usize::try_from(asked.elapsed().as_millis() / 100)?;
+        let tenth = usize::try_from(asked.elapsed().as_millis() / 100).unwrap_or(usize::MAX);
         tenths.resize(tenths.len().max(tenth + 1), 0);
         if let Some(sum) = tenths.last_mut() {
             *sum += count;

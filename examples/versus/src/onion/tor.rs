@@ -86,6 +86,7 @@ impl Network {
         }
     }
 
+    /// As the daemon tells it.
     pub(super) fn version(&self) -> &str {
         &self.started.version
     }
