@@ -146,8 +146,8 @@ struct Direction<E, const BODY: usize> {
     nonce: Zeroizing<Tag>,
     /// Tag of the last cell.
     tag: Zeroizing<Tag>,
-    /// Cells since the last ratchet.
-    cells: u32,
+    /// Cells until the next ratchet; none in a comparison with Tor, which has no ratchet.
+    until_ratchet: Option<u32>,
 }
 
 impl<E: KeyInit<KeySize = polyval::universal_hash::consts::U16>, const BODY: usize> Direction<E, BODY> {
@@ -155,14 +155,20 @@ impl<E: KeyInit<KeySize = polyval::universal_hash::consts::U16>, const BODY: usi
         let (keys, nonce) = seed.split_first_chunk::<KEYS_BYTES>().expect("keys precede the nonce");
         let mut start = Zeroizing::new([0; TAG_BYTES]);
         start.copy_from_slice(nonce);
-        Self { uiv: Uiv::new(keys), nonce: start, tag: Zeroizing::new([0; TAG_BYTES]), cells: 0 }
+        Self {
+            uiv: Uiv::new(keys),
+            nonce: start,
+            tag: Zeroizing::new([0; TAG_BYTES]),
+            until_ratchet: Some(RATCHET_CELLS),
+        }
     }
 
     /// Counts a cell, after everything else that it caused.
     fn count(&mut self) {
-        self.cells += 1;
-        if self.cells == RATCHET_CELLS {
-            self.cells = 0;
+        let Some(left) = &mut self.until_ratchet else { return };
+        *left -= 1;
+        if *left == 0 {
+            *left = RATCHET_CELLS;
             self.uiv.update(&mut self.nonce);
         }
     }
@@ -184,6 +190,15 @@ impl<const BODY: usize> RelayLayer<BODY> {
     pub fn new(seed: &[u8; LAYER_SEED_BYTES]) -> Self {
         let (outward, inward) = directions(seed);
         Self { outward: Direction::new(outward), inward: Direction::new(inward) }
+    }
+
+    /// The same layer without the ratchet, which is Tor's: for comparisons with it.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub const fn without_ratchet(mut self) -> Self {
+        self.outward.until_ratchet = None;
+        self.inward.until_ratchet = None;
+        self
     }
 
     /// Takes a cell from the client: removes the layer. Yields the tag to acknowledge if the cell
@@ -236,6 +251,15 @@ impl<const BODY: usize> ClientLayer<BODY> {
     pub fn new(seed: &[u8; LAYER_SEED_BYTES]) -> Self {
         let (outward, inward) = directions(seed);
         Self { outward: Direction::new(outward), inward: Direction::new(inward) }
+    }
+
+    /// The same layer without the ratchet, which is Tor's: for comparisons with it.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub const fn without_ratchet(mut self) -> Self {
+        self.outward.until_ratchet = None;
+        self.inward.until_ratchet = None;
+        self
     }
 
     /// Makes a cell for this hop; the first [`TAG_BYTES`] are overwritten. The layers of the hops

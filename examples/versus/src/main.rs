@@ -9,7 +9,7 @@ mod zk;
 use std::error::Error;
 use std::num::NonZeroUsize;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand};
 
 /// A comparison that could not be made.
 type Failure = Box<dyn Error>;
@@ -24,32 +24,37 @@ type Failure = Box<dyn Error>;
 #[derive(Debug, Parser)]
 struct Args {
     /// What to compare.
+    #[command(subcommand)]
     topic: Topic,
     /// Prints JSON instead of a table.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
     /// Rounds; each measures every side once.
-    #[arg(long, default_value = "9")]
+    #[arg(long, global = true, default_value = "9")]
     rounds: NonZeroUsize,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Debug, Subcommand)]
 enum Topic {
-    /// Cell cryptography beside tor-proto's CGO; handshakes.
-    Onion,
+    /// Cell cryptography beside tor-proto's CGO and Sphinx; handshakes; circuits.
+    Onion(onion::Options),
     /// Instantiation, metering and checkpoints beside raw wasmtime.
     Capsule,
     /// Groth16 receipts beside raw ark-groth16.
     Zk,
+    /// A node that another run of this program asks.
+    #[command(hide = true)]
+    Node(onion::node::Options),
 }
 
 fn main() -> Result<(), Failure> {
     let args = Args::parse();
     let rounds = args.rounds.get();
-    let report = match args.topic {
-        Topic::Onion => onion::compare(rounds)?,
+    let report = match &args.topic {
+        Topic::Onion(options) => onion::compare(options, rounds)?,
         Topic::Capsule => capsule::compare(rounds)?,
         Topic::Zk => zk::compare(rounds)?,
+        Topic::Node(options) => return onion::node::run(options),
     };
     report.print(args.json)?;
     Ok(())

@@ -1,5 +1,6 @@
 //! What a comparison prints: rows of medians with their anchors, spreads and targets.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Write};
 use std::process::Command;
@@ -32,9 +33,10 @@ pub(crate) struct Row {
     name: String,
     unit: &'static str,
     better: Better,
-    ours: f64,
+    /// Nothing where there is only the anchor.
+    ours: Option<f64>,
     anchor: Option<f64>,
-    anchor_name: Option<&'static str>,
+    anchor_name: Option<Cow<'static, str>>,
     ratio: Option<f64>,
     spread: f64,
     target: Option<f64>,
@@ -49,13 +51,13 @@ impl Row {
         unit: &'static str,
         better: Better,
         ours: &[f64],
-        anchor_name: &'static str,
+        anchor_name: impl Into<Cow<'static, str>>,
         anchor: &[f64],
     ) -> Self {
         let ratios: Vec<f64> = ours.iter().zip(anchor).map(|(ours, anchor)| ours / anchor).collect();
         Self {
             anchor: Some(median(anchor)),
-            anchor_name: Some(anchor_name),
+            anchor_name: Some(anchor_name.into()),
             ratio: Some(median(&ratios)),
             spread: spread(&ratios),
             ..Self::alone(name, unit, better, ours)
@@ -68,7 +70,7 @@ impl Row {
             name: name.into(),
             unit,
             better,
-            ours: median(ours),
+            ours: Some(median(ours)),
             anchor: None,
             anchor_name: None,
             ratio: None,
@@ -79,8 +81,24 @@ impl Row {
         }
     }
 
+    /// A row of the anchor's figures alone: we have nothing of that kind, or not yet.
+    pub(crate) fn theirs(
+        name: impl Into<String>,
+        unit: &'static str,
+        better: Better,
+        anchor_name: impl Into<Cow<'static, str>>,
+        anchor: &[f64],
+    ) -> Self {
+        let alone = Self::alone(name, unit, better, anchor);
+        Self { ours: None, anchor: alone.ours, anchor_name: Some(anchor_name.into()), ..alone }
+    }
+
     /// The geometric mean, round by round, of the ratios of several comparisons.
-    pub(crate) fn mean(name: impl Into<String>, anchor_name: &'static str, pairs: &[Paired]) -> Self {
+    pub(crate) fn mean(
+        name: impl Into<String>,
+        anchor_name: impl Into<Cow<'static, str>>,
+        pairs: &[Paired],
+    ) -> Self {
         let rounds = pairs.iter().map(|pair| pair.ours.len()).min().unwrap_or(0);
         let means: Vec<f64> = (0..rounds)
             .map(|round| {
@@ -95,7 +113,7 @@ impl Row {
     #[must_use]
     pub(crate) fn target(mut self, of: Of, target: f64) -> Self {
         let found = match of {
-            Of::Ours => Some(self.ours),
+            Of::Ours => self.ours,
             Of::Ratio => self.ratio,
         };
         self.target = Some(target);
@@ -130,7 +148,7 @@ impl Paired {
         name: impl Into<String>,
         unit: &'static str,
         better: Better,
-        anchor: &'static str,
+        anchor: impl Into<Cow<'static, str>>,
     ) -> Row {
         Row::paired(name, unit, better, &self.ours, anchor, &self.anchor)
     }
@@ -188,11 +206,11 @@ impl Report {
                 "{:width$}  {:8} {:>10} {:>10} {:>7} {:>5.0}%  {target:>16} {holds:5}  {}",
                 row.name,
                 row.unit,
-                figure(row.ours),
+                row.ours.map_or_else(String::new, figure),
                 row.anchor.map_or_else(String::new, figure),
                 row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}")),
                 row.spread * 100.0,
-                row.anchor_name.unwrap_or(""),
+                row.anchor_name.as_deref().unwrap_or(""),
             )?;
         }
         for missing in &self.unmeasured {
@@ -248,10 +266,15 @@ fn cpu() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
 }
 
-/// Does `work` and yields the seconds it took on the wall clock.
+/// The monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Does `work` and yields the seconds it took on the wall clock.
 pub(crate) fn wall_seconds<T>(work: impl FnOnce() -> T) -> (T, f64) {
-    let before = Instant::now();
+    let before = now();
     let done = work();
     (done, before.elapsed().as_secs_f64())
 }

@@ -439,7 +439,11 @@ impl Task {
             self.scratch.clear();
             {
                 let mut state = pipe.lock();
-                self.scratch.extend(state.to_send.drain(..count));
+                let (front, back) = state.to_send.as_slices();
+                let from_front = count.min(front.len());
+                self.scratch.extend_from_slice(front.get(..from_front).unwrap_or_default());
+                self.scratch.extend_from_slice(back.get(..count - from_front).unwrap_or_default());
+                state.to_send.drain(..count);
                 left = state.to_send.len();
                 state.wake_writer();
             }

@@ -1,0 +1,113 @@
+//! Circuits over links with delay, rate and loss, a process and a network namespace for each node.
+
+use std::time::Duration;
+
+use super::processes::{Process, path};
+use super::switch::{Switch, Wire};
+use crate::Failure;
+use crate::report::{Better, Of, Row, count, median};
+
+/// What every node adds to what it sends: a link has twice that there and back.
+const DELAY: Duration = Duration::from_millis(25);
+/// Time over the three links of a path and back, in milliseconds.
+const PATH_MS: f64 = 150.0;
+/// Processor time that building a circuit may take beyond the round trip, in milliseconds.
+const BUILD_MS: f64 = 4.0;
+/// Of every node, in bytes per second.
+const PATH_RATE: u32 = 25_000_000;
+/// Of each relay when a transfer has several paths: two cores carry this without being the limit.
+const RELAY_RATE: u32 = 10_000_000;
+/// Of a thousand packets, at both relays of the bad path and both ways.
+const LOST: u16 = 10;
+/// Bytes of the transfer that shows the plateau: six seconds at the rate.
+const BYTES: usize = 150_000_000;
+/// Tenths of a second until the plateau counts as reached.
+const RISE_TENTHS: usize = 20;
+/// The object that comes over several circuits.
+const OBJECT_BYTES: usize = 64 << 20;
+const BUILDS: usize = 5;
+const MEGABYTE: f64 = 1e6;
+
+const fn wire(bytes_per_second: Option<u32>, lost: u16) -> Wire {
+    Wire { delay: DELAY, bytes_per_second, lost }
+}
+
+/// Starts a node on a host.
+fn start(switch: &Switch, number: usize, host: usize, object_bytes: usize) -> Result<Process, Failure> {
+    let listen = format!("/ip4/{}/tcp/0", Switch::address(host));
+    Process::start(u8::try_from(number)?, &listen, object_bytes, Some(switch.namespace(host)?))
+}
+
+pub(super) fn compare(rounds: usize) -> Result<Vec<Row>, Failure> {
+    let mut rows = one_path(rounds)?;
+    rows.push(three_paths(rounds)?);
+    Ok(rows)
+}
+
+/// Client, three relays and, beside the last of them, the server: three links of 50 ms.
+fn one_path(rounds: usize) -> Result<Vec<Row>, Failure> {
+    let switch = Switch::new(&[wire(Some(PATH_RATE), 0); 4])?;
+    let mut client = start(&switch, 1, 0, 0)?;
+    let mut first = start(&switch, 2, 1, 0)?;
+    let mut second = start(&switch, 3, 2, 0)?;
+    let mut third = start(&switch, 4, 3, 0)?;
+    let mut server = start(&switch, 5, 3, 0)?;
+    client.dial(&first)?;
+    first.dial(&second)?;
+    second.dial(&third)?;
+    third.dial(&server)?;
+    let (mut build, mut plateau, mut rise) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let path = path([&mut first, &mut second, &mut third, &mut server])?;
+        // The first opens the links.
+        client.build(path.clone())?;
+        let seconds: Vec<f64> = (0..BUILDS).map(|_| client.build(path.clone())).collect::<Result<_, _>>()?;
+        build.push(median(&seconds) * 1e3);
+        let tenths = client.fetch(BYTES)?.tenths;
+        let flat = tenths.get(RISE_TENTHS..tenths.len().saturating_sub(1)).unwrap_or_default();
+        if flat.is_empty() {
+            return Err("the transfer ended before its plateau".into());
+        }
+        let mean = count(flat.iter().sum()) / count(flat.len());
+        let half = tenths.iter().position(|bytes| count(*bytes) * 2.0 >= mean).unwrap_or(tenths.len());
+        plateau.push(mean * 10.0 / MEGABYTE);
+        rise.push(count(half + 1) / 10.0);
+    }
+    Ok(vec![
+        Row::alone("3 links of 50 ms: circuit build", "ms", Better::Lower, &build)
+            .target(Of::Ours, PATH_MS + BUILD_MS),
+        Row::alone("3 links of 50 ms and 25 MB/s: goodput", "MB/s", Better::Higher, &plateau)
+            .target(Of::Ours, 20.0),
+        Row::alone("3 links of 50 ms and 25 MB/s: half of that after", "s", Better::Lower, &rise)
+            .target(Of::Ours, 0.5),
+    ])
+}
+
+/// An object over three circuits of two relays each, one circuit with loss at both its relays.
+fn three_paths(rounds: usize) -> Result<Row, Failure> {
+    let (free, good, lossy) = (wire(None, 0), wire(Some(RELAY_RATE), 0), wire(Some(RELAY_RATE), LOST));
+    let switch = Switch::new(&[free, free, good, good, good, good, lossy, lossy])?;
+    let mut client = start(&switch, 1, 0, 0)?;
+    let mut server = start(&switch, 2, 1, OBJECT_BYTES)?;
+    let mut relays: Vec<Process> =
+        (2..8).map(|host| start(&switch, host + 1, host, 0)).collect::<Result<_, _>>()?;
+    for pair in relays.chunks_mut(2) {
+        let [near, far] = pair else { return Err("two relays for each path".into()) };
+        client.dial(near)?;
+        near.dial(far)?;
+        far.dial(&server)?;
+    }
+    let (mut three, mut two) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let mut paths = Vec::new();
+        for pair in relays.chunks_mut(2) {
+            paths.push(path(pair.iter_mut().chain([&mut server]))?);
+        }
+        let good = paths.get(..2).unwrap_or_default().to_vec();
+        three.push(client.fetch_object(OBJECT_BYTES, paths)?.0);
+        two.push(client.fetch_object(OBJECT_BYTES, good)?.0);
+    }
+    let name = "64 MiB over 3 circuits, one with 1 % loss";
+    Ok(Row::paired(name, "s", Better::Lower, &three, "the two good circuits alone", &two)
+        .target(Of::Ratio, 1.1))
+}

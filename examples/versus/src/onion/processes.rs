@@ -1,0 +1,150 @@
+//! Nodes as processes, and what processes cost.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use nonos_identity::NodeId;
+use rustix::param::clock_ticks_per_second;
+
+use super::node::{Answer, Ask, Fetched};
+use crate::Failure;
+
+/// Processor time that processes have used so far, user and system, in seconds.
+pub(super) fn cpu_of(pids: &[u32]) -> Result<f64, Failure> {
+    let mut ticks = 0;
+    for pid in pids {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name of the program is in parentheses and may hold anything.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+        for field in fields.skip(11).take(2) {
+            ticks += field.parse::<u64>()?;
+        }
+    }
+    Ok(ticks as f64 / clock_ticks_per_second() as f64)
+}
+
+/// A node, which ends with this value.
+pub(super) struct Process {
+    child: Child,
+    /// Until the end: its end of file is what ends the child.
+    asks: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    node: NodeId,
+    ticket: String,
+}
+
+impl Process {
+    /// Starts a node: of which number, where it listens, with how long an object, and in which
+    /// network namespace if not in this one.
+    pub(super) fn start(
+        number: u8,
+        listen: &str,
+        object_bytes: usize,
+        namespace: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let program = std::env::current_exe()?;
+        let mut command = match namespace {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        command.args(["node", "--listen", listen]);
+        command.args(["--number", &number.to_string(), "--object-bytes", &object_bytes.to_string()]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let asks = child.stdin.take();
+        let answers = BufReader::new(child.stdout.take().ok_or("the child has an output")?);
+        let (node, ticket) = (NodeId::from_bytes([0; 32]), String::new());
+        let mut process = Self { child, asks, answers, node, ticket };
+        match process.hear()? {
+            Answer::Ready { node, ticket } => (process.node, process.ticket) = (node, ticket),
+            other => return Err(format!("the node is not ready: {other:?}").into()),
+        }
+        Ok(process)
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn hear(&mut self) -> Result<Answer, Failure> {
+        let mut line = String::new();
+        if self.answers.read_line(&mut line)? == 0 {
+            return Err("a node ended".into());
+        }
+        match serde_json::from_str(&line)? {
+            Answer::Failed(reason) => Err(reason.into()),
+            answer => Ok(answer),
+        }
+    }
+
+    fn ask(&mut self, ask: &Ask) -> Result<Answer, Failure> {
+        let asks = self.asks.as_mut().ok_or("the node runs")?;
+        serde_json::to_writer(&mut *asks, ask)?;
+        writeln!(asks)?;
+        asks.flush()?;
+        self.hear()
+    }
+
+    /// Links this node to another.
+    pub(super) fn dial(&mut self, other: &Self) -> Result<(), Failure> {
+        self.ask(&Ask::Dial { node: other.node, ticket: other.ticket.clone() }).map(drop)
+    }
+
+    fn describe(&mut self) -> Result<String, Failure> {
+        match self.ask(&Ask::Describe)? {
+            Answer::Descriptor(descriptor) => Ok(descriptor),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Builds a circuit; yields the seconds that took.
+    pub(super) fn build(&mut self, path: Vec<String>) -> Result<f64, Failure> {
+        match self.ask(&Ask::Build { path })? {
+            Answer::Built { seconds } => Ok(seconds),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Fetches bytes over the circuit.
+    pub(super) fn fetch(&mut self, bytes: usize) -> Result<Fetched, Failure> {
+        match self.ask(&Ask::Fetch { bytes })? {
+            Answer::Fetched(fetched) => Ok(fetched),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Fetches the object over several circuits; yields the seconds that took, and the shards that
+    /// came by each.
+    pub(super) fn fetch_object(
+        &mut self,
+        bytes: usize,
+        paths: Vec<Vec<String>>,
+    ) -> Result<(f64, Vec<u64>), Failure> {
+        match self.ask(&Ask::FetchObject { bytes, paths })? {
+            Answer::FetchedObject { seconds, shards } => Ok((seconds, shards)),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn unexpected(answer: &Answer) -> Failure {
+    format!("a node answered {answer:?}").into()
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.asks.take());
+        // It may be in the middle of something that it would finish first.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The descriptors of a path's hops, of this epoch.
+pub(super) fn path<'a>(hops: impl IntoIterator<Item = &'a mut Process>) -> Result<Vec<String>, Failure> {
+    hops.into_iter().map(Process::describe).collect()
+}
