@@ -21,10 +21,12 @@ mod mux;
 mod path;
 mod pinned;
 mod pool;
+mod puzzle;
 mod records;
 pub mod service;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod transit;
 mod vanguard;
 
 pub use crate::adaptation::{Adaptation, Advice, BoundsError, HopBounds, Measured, Needs};

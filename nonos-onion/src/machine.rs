@@ -5,6 +5,7 @@ mod links;
 mod queue;
 mod relay;
 mod streams;
+mod transit;
 
 use core::fmt;
 use core::time::Duration;
@@ -26,6 +27,7 @@ use crate::machine::queue::{Buffers, Side};
 use crate::machine::relay::Relay;
 use crate::message::{Kind, Message};
 use crate::mux::Mux;
+use crate::transit::{Opening, Promise};
 
 pub use crate::machine::streams::StreamRead;
 
@@ -88,7 +90,8 @@ pub enum Input {
         /// The buffer, for reuse.
         buffer: Vec<u8>,
     },
-    /// Time passed: [`Machine::deadline`] is reached.
+    /// Time passed: [`Machine::deadline`] is reached. A puzzle of an own circuit is worked on for two to
+    /// three milliseconds, and has a deadline of now until it is solved.
     Tick,
 }
 
@@ -168,6 +171,20 @@ pub enum Output {
     },
     /// A client paid this node.
     Paid(Payment),
+    /// A client promises this node what it can prove of a circuit.
+    Promised {
+        /// The circuit.
+        circuit: LocalCircuitId,
+        /// What it can prove, for a [`Tally`](crate::transit::Tally).
+        promise: Promise,
+    },
+    /// This node has handed on a batch of [`BATCH_CELLS`](crate::transit::BATCH_CELLS) cells, and can prove it.
+    Carried {
+        /// The circuit.
+        circuit: LocalCircuitId,
+        /// The proof, for a [`Tally`](crate::transit::Tally).
+        opening: Opening,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -230,8 +247,12 @@ pub struct Machine {
     outputs: VecDeque<Output>,
     spare: Buffers,
     writable: Vec<u16>,
+    /// Own circuits that seek what solves the puzzles of their next message, in turn.
+    solving: VecDeque<LocalCircuitId>,
     #[cfg(any(test, feature = "testing"))]
     opened_messages: Vec<Vec<u8>>,
+    #[cfg(any(test, feature = "testing"))]
+    handshakes: u64,
 }
 
 impl Machine {
@@ -265,8 +286,11 @@ impl Machine {
             outputs: VecDeque::new(),
             spare: Buffers::default(),
             writable: Vec::new(),
+            solving: VecDeque::new(),
             #[cfg(any(test, feature = "testing"))]
             opened_messages: Vec::new(),
+            #[cfg(any(test, feature = "testing"))]
+            handshakes: 0,
         };
         machine.renew_keys();
         Ok(machine)
@@ -281,7 +305,7 @@ impl Machine {
             Input::LinkDown { link } => self.link_down(link),
             Input::Cells { link, bytes } => self.cells(link, bytes),
             Input::Sent { link, buffer } => self.sent(link, buffer),
-            Input::Tick => {}
+            Input::Tick => self.solve(),
         }
     }
 
@@ -293,6 +317,9 @@ impl Machine {
     /// When [`Input::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
+        if !self.solving.is_empty() {
+            return Some(self.now);
+        }
         self.timers.first().map(|&(at, _)| at)
     }
 
@@ -323,6 +350,27 @@ impl Machine {
     #[must_use]
     pub fn opened_messages(&self) -> &[Vec<u8>] {
         &self.opened_messages
+    }
+
+    /// Handshakes this node has begun as a hop: X25519 twice, and ML-KEM if it goes on.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub const fn handshakes(&self) -> u64 {
+        self.handshakes
+    }
+
+    /// Circuits, own and of others.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn circuits(&self) -> usize {
+        self.circuits.len()
+    }
+
+    /// Streams of all circuits.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.circuits.values().map(|circuit| circuit.mux().len()).sum()
     }
 
     fn set_time(&mut self, now: impl Into<Now>) {
@@ -404,12 +452,16 @@ impl Machine {
             }
             (Command::Created, Some((circuit, side))) => self.on_created(circuit, side, cell.body),
             (Command::Destroy, Some((circuit, side))) => self.on_destroy(circuit, side, cell.body),
+            (Command::Ack, Some((circuit, side))) => self.on_ack(circuit, side, cell.body),
         }
     }
 
     fn on_relay(&mut self, circuit: LocalCircuitId, side: Side, body: &mut Body) {
         match self.circuits.get_mut(&circuit) {
-            Some(Circuit::Relay(_)) => self.relay_cell(circuit, side, body),
+            Some(Circuit::Relay(_)) => {
+                self.relay_cell(circuit, side, body);
+                self.release_acks(circuit);
+            }
             Some(Circuit::Client(_)) => self.client_cell(circuit, body),
             None => {}
         }
@@ -427,7 +479,7 @@ impl Machine {
         let reason = crate::cell::read_reason(body)?;
         match self.circuits.get(&circuit) {
             // The first hop passes on what any hop has said.
-            Some(Circuit::Client(client)) if client.awaits_all() => self.rebuild(circuit, false),
+            Some(Circuit::Client(client)) if !client.is_built() => self.build_failed(circuit, reason),
             _ => self.side_lost(circuit, side, reason),
         }
         Ok(())
@@ -459,9 +511,10 @@ impl Machine {
         match self.circuits.get(&circuit) {
             Some(Circuit::Relay(relay)) if relay.layer.is_some() => self.truncate(circuit, reason),
             Some(Circuit::Relay(_)) => self.close_relay(circuit, reason, true, true),
-            Some(Circuit::Client(client)) if client.awaits_all() => self.rebuild(circuit, true),
+            Some(Circuit::Client(client)) if client.awaits_all() => self.rebuild(circuit),
             Some(Circuit::Client(client)) => {
-                let blamed = Some(client.layers.len());
+                // Nobody but this node is slow at a puzzle.
+                let blamed = (!client.is_solving()).then_some(client.layers.len());
                 self.close_client(circuit, Closed { reason, blamed }, true);
             }
             None => {}
@@ -486,7 +539,9 @@ impl Machine {
             Circuit::Client(client) => client.originate(hop, &mut body)?,
             Circuit::Relay(relay) => relay.originate(&mut body)?,
         };
-        self.push(circuit, link, id, Command::Relay, &body).then_some(tag)
+        let sent = self.push(circuit, link, id, Command::Relay, &body).then_some(tag);
+        self.release_acks(circuit);
+        sent
     }
 
     /// Does something to the streams of a circuit and books what they then hold.

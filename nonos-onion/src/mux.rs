@@ -139,6 +139,11 @@ impl Mux {
         self.streams.is_empty()
     }
 
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
     /// A sender that sends whatever the other end allows.
     #[cfg(test)]
     pub(crate) fn ignore_congestion(&mut self) {

@@ -1,18 +1,22 @@
 use core::time::Duration;
 
-use nonos_identity::NodeId;
+use nonos_identity::{Epoch, NodeId};
 use zeroize::Zeroizing;
 
 use super::queue::Side;
+use super::transit::Transit;
 use super::{Circuit, LinkId, Machine, Output, Timer};
 use crate::cell::{Assembler, BODY_BYTES, Body, CellError, Command, DestroyReason, Fragment};
 use crate::cgo::{RelayLayer, Tag};
 use crate::circuit::{Closed, LocalCircuitId, MAX_PAYMENT_BYTES, Payment};
 use crate::epoch::Refusal;
-use crate::handshake::ephemeral;
+use crate::handshake::{LayerSeed, ephemeral};
 use crate::message::{Kind, Message};
 use crate::mux::Mux;
-use crate::records::{CREATE_BYTES, CREATED_BYTES, Create, RecordError, RecordKey, Records, Routing};
+use crate::records::{
+    CREATE_BYTES, CREATED_BYTES, Create, CreateHead, RecordError, RecordKey, Records, Routing,
+};
+use crate::transit::TransitKey;
 
 /// Length of an EXTEND message: the next relay's id and its CREATE message, in bytes.
 const EXTEND_BYTES: usize = 32 + CREATE_BYTES;
@@ -38,17 +42,21 @@ enum Next {
 
 /// A circuit of somebody else's that this node is a hop of.
 pub(super) struct Relay {
-    prev: (LinkId, u32),
+    pub(super) prev: (LinkId, u32),
     /// `None` until the CREATE is complete.
     pub(super) layer: Option<RelayLayer<BODY_BYTES>>,
     next: Next,
     /// Until the CREATED that answers this hop too comes back: the key of its keystream. As long
     /// as it is there the client knows no hop, so that only a DESTROY can reach it.
-    passing: Option<RecordKey>,
+    pub(super) passing: Option<RecordKey>,
     create: Assembler,
     extend: Assembler,
     pub(super) mux: Mux,
-    cells: u64,
+    /// RELAY cells on the link to the hop before, both directions.
+    pub(super) cells: u64,
+    pub(super) epoch: Epoch,
+    /// There once the layer is.
+    pub(super) transit: Option<Transit>,
     payments: u32,
     hop_deadline: Option<Duration>,
     expiry: Option<Duration>,
@@ -89,7 +97,7 @@ impl Machine {
             Some((_, Side::Next)) => return Err(CellError),
             // The rest of a CREATE that was refused.
             None if !fragment.first => return Ok(()),
-            None => match self.admit_circuit(link, id)? {
+            None => match self.admit_circuit(link, id, fragment.data)? {
                 Some(circuit) => circuit,
                 None => return Ok(()),
             },
@@ -101,23 +109,25 @@ impl Machine {
         Ok(())
     }
 
-    /// Makes room for a circuit of the peer's, or refuses it.
-    fn admit_circuit(&mut self, link: LinkId, id: u32) -> Result<Option<LocalCircuitId>, CellError> {
-        let (now, full) = (self.now, self.circuits.len() >= self.config.limits.circuits);
-        let limits = &self.config.limits;
-        let (per_second, burst, per_link) =
-            (limits.creates_per_second, limits.create_burst, limits.circuits_per_link);
-        let timeout = limits.hop_timeout;
-        let mux = Mux::new(limits);
-        let Some(entry) = self.links.get_mut(&link) else { return Ok(None) };
+    /// Makes room for a circuit of the peer's, whose CREATE begins with `head`, or refuses it.
+    fn admit_circuit(
+        &mut self,
+        link: LinkId,
+        id: u32,
+        head: &[u8],
+    ) -> Result<Option<LocalCircuitId>, CellError> {
+        let Some(entry) = self.links.get(&link) else { return Ok(None) };
         // Nor one whose last circuit still leaves: an honest peer draws them at random.
         if !entry.is_peers(id) || entry.routes.contains(id) {
             return Err(CellError);
         }
-        if full || entry.created >= per_link || !entry.take_token(now, per_second, burst) {
+        if !self.admits(link, head) {
             self.refuse_create(link, id);
             return Ok(None);
         }
+        let (now, timeout) = (self.now, self.config.limits.hop_timeout);
+        let mux = Mux::new(&self.config.limits);
+        let Some(entry) = self.links.get_mut(&link) else { return Ok(None) };
         let deadline = now + timeout;
         let relay = Relay {
             prev: (link, id),
@@ -128,6 +138,8 @@ impl Machine {
             extend: Assembler::default(),
             mux,
             cells: 0,
+            epoch: Epoch::from_number(0),
+            transit: None,
             payments: 0,
             hop_deadline: Some(deadline),
             expiry: None,
@@ -141,52 +153,86 @@ impl Machine {
         Ok(Some(circuit))
     }
 
+    /// Whether there is room for a circuit of the peer's: as long as there is some for everybody, or for one
+    /// hash if its CREATE solves a puzzle.
+    fn admits(&mut self, link: LinkId, head: &[u8]) -> bool {
+        let (now, circuits, limits) = (self.now, self.circuits.len(), &self.config.limits);
+        let Some(entry) = self.links.get_mut(&link) else { return false };
+        if circuits >= limits.circuits || entry.created >= limits.circuits_per_link {
+            return false;
+        }
+        let head = CreateHead::read(head).ok().map(|(head, _)| head);
+        let full = |head: CreateHead| {
+            self.keys.check(head.epoch, &head.key, limits.creates_per_epoch) == Err(Refusal::Full)
+        };
+        if circuits < limits.unpuzzled(limits.circuits)
+            && entry.created < limits.unpuzzled(limits.circuits_per_link)
+            && !head.is_some_and(full)
+            && entry.creates.take(now, limits.creates_per_second, limits.create_burst)
+        {
+            return true;
+        }
+        // The hash first, so that nobody spends what is for those who solve.
+        limits.puzzle_bits > 0
+            && head.is_some_and(|head| {
+                head.solves(&self.config.network, self.config.node, limits.puzzle_bits)
+                    && entry.puzzled.take(now, limits.puzzled_creates_per_second, limits.puzzled_create_burst)
+                    && self.keys.spend(head.epoch, &head.key, limits.creates_per_epoch).is_ok()
+            })
+    }
+
     fn answer_create(&mut self, circuit: LocalCircuitId, link: LinkId, id: u32, message: &[u8]) {
-        let (mut create, routing, layer) = match self.respond(message) {
+        let (mut create, routing, seed) = match self.respond(message) {
             Ok(answer) => answer,
             Err(reason) => return self.close_relay(circuit, reason, true, false),
         };
         let expiry = self.expiry_of(create.epoch);
         let Some(relay) = self.relay(circuit) else { return };
-        relay.layer = Some(layer);
+        relay.layer = Some(RelayLayer::new(&seed));
+        relay.transit = Some(Transit::new(TransitKey::of(&seed)));
+        relay.epoch = create.epoch;
         relay.expiry = Some(expiry);
         if let Some(at) = relay.hop_deadline.take() {
             self.timers.remove(&(at, Timer::Hop(circuit)));
         }
         self.timers.insert((expiry, Timer::Expiry(circuit)));
-        let Some((next, slot)) = routing.onward else {
+        let Some(onward) = routing.onward else {
             return self.send_fragments(circuit, link, id, Command::Created, create.records.as_bytes());
         };
         if let Some(relay) = self.relay(circuit) {
             relay.passing = Some(routing.key);
         }
-        create.slot = slot;
-        self.connect(circuit, next, create.to_bytes());
+        (create.slot, create.nonce) = (onward.slot, onward.nonce);
+        self.connect(circuit, onward.relay, create.to_bytes());
     }
 
     /// The relay's half of the handshake: the message with its reply in place of its request.
-    fn respond(
-        &mut self,
-        message: &[u8],
-    ) -> Result<(Create, Routing, RelayLayer<BODY_BYTES>), DestroyReason> {
+    fn respond(&mut self, message: &[u8]) -> Result<(Create, Routing, LayerSeed), DestroyReason> {
         let (refuse, protocol) = (DestroyReason::Handshake, DestroyReason::Protocol);
         let mut create = Create::read(message).map_err(|RecordError| protocol)?;
+        let (epoch, limit) = (create.epoch, self.config.limits.creates_per_epoch);
+        let refused = |refusal| match refusal {
+            Refusal::Replay => refuse,
+            Refusal::Full => DestroyReason::Busy,
+        };
+        // Before the handshake, which costs a thousand times as much.
+        self.keys.check(epoch, ephemeral(create.request()), limit).map_err(refused)?;
         let seed = Zeroizing::new(self.draw_seed());
-        let secret = self.keys.secret(create.epoch).ok_or(refuse)?;
+        let secret = self.keys.secret(epoch).ok_or(refuse)?;
+        #[cfg(any(test, feature = "testing"))]
+        {
+            self.handshakes += 1;
+        }
         let responder =
             create.open(self.config.node, &self.config.network, secret, &seed).map_err(|_| refuse)?;
         // Only an authentic request enters the set, so that nobody can fill it with noise.
-        let (epoch, limit) = (create.epoch, self.config.limits.creates_per_epoch);
-        self.keys.admit(epoch, ephemeral(create.request()), limit).map_err(|refusal| match refusal {
-            Refusal::Replay => refuse,
-            Refusal::Full => DestroyReason::Busy,
-        })?;
+        self.keys.admit(epoch, ephemeral(create.request()), limit).map_err(refused)?;
         #[cfg(any(test, feature = "testing"))]
         self.opened_messages.push(responder.routing().to_vec());
         let routing = Routing::read(responder.routing()).map_err(|RecordError| protocol)?;
         let (reply, seed) = responder.reply().map_err(|_| refuse)?;
         create.answer(&reply, &routing.key);
-        Ok((create, routing, RelayLayer::new(&seed)))
+        Ok((create, routing, seed))
     }
 
     pub(super) fn relay_cell(&mut self, circuit: LocalCircuitId, side: Side, body: &mut Body) {
@@ -196,6 +242,7 @@ impl Machine {
         };
         relay.cells += 1;
         if side == Side::Next {
+            relay.transit.iter_mut().for_each(|transit| transit.onward_cells += 1);
             layer.inward(Command::Relay as u8, body);
             let (link, id) = relay.prev;
             self.push(circuit, link, id, Command::Relay, body);
@@ -204,6 +251,7 @@ impl Machine {
         match (layer.outward(Command::Relay as u8, body), &relay.next) {
             (Some(tag), _) => self.relay_message(circuit, tag, body),
             (None, &Next::Open(link, id)) => {
+                relay.transit.iter_mut().for_each(|transit| transit.onward_cells += 1);
                 self.push(circuit, link, id, Command::Relay, body);
             }
             // On its way when the circuit broke behind this hop.
@@ -234,6 +282,7 @@ impl Machine {
                 let (cells, bytes) = (relay.cells, message.data.to_vec());
                 self.outputs.push_back(Output::Paid(Payment { circuit, cells, bytes }));
             }
+            Kind::Transit => self.on_transit(circuit, message),
             Kind::Begin | Kind::Data | Kind::End | Kind::Sendme if matches!(relay.next, Next::End) => {
                 self.stream_message(circuit, message, tag, 0);
             }

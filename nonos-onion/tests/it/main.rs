@@ -13,5 +13,6 @@ mod privacy;
 mod properties;
 mod service;
 mod suppression;
+mod transit;
 mod vanguards;
 mod vectors;
