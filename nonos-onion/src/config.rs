@@ -2,6 +2,7 @@ use core::time::Duration;
 
 use nonos_identity::{NetworkId, NodeId};
 
+use crate::padding::MAX_PERCENT;
 use crate::records::RECORDS;
 use crate::transit::MAX_BATCHES;
 
@@ -77,6 +78,11 @@ pub struct Limits {
     /// relay keeps the client's hints, 32 bytes each; at most [`transit::MAX_BATCHES`](crate::transit::MAX_BATCHES).
     /// 0, the default, promises and proves nothing: proofs are records of who carried how much.
     pub transit_batches: u16,
+    /// DROP cells to a hundred others that a client asks of its first hop, and sends, and most that a relay
+    /// sends; 0 to [`Self::PADDING_PERCENT_HARDENED`]. 0, the default, sends none, and so does a node without the
+    /// feature `padding`; what the client asked for is borne by any. Against who watches one link and tells by
+    /// gaps and bursts what is fetched. A relay bears no more than was asked for: against padding as a flood.
+    pub padding_percent: u8,
     /// Time for an own circuit to be built by one message, however many hops it has, and for one
     /// stream to be opened. If that message fails and the circuit is built hop by hop, to find out
     /// who fails, each hop has this time; so has a relay for what lies behind it to answer.
@@ -106,6 +112,7 @@ impl Default for Limits {
             creates_per_epoch: 1 << 16,
             payments_per_circuit: 256,
             transit_batches: 0,
+            padding_percent: 0,
             hop_timeout: Duration::from_secs(10),
             epoch_grace: Duration::from_secs(60),
         }
@@ -156,6 +163,14 @@ pub enum ConfigError {
         /// Most bits.
         max: u8,
     },
+    /// More padding than a hop bears.
+    #[error("padding of {percent} per cent is above {max}")]
+    Padding {
+        /// Configured share.
+        percent: u8,
+        /// Largest share.
+        max: u8,
+    },
     /// More batches than one message promises.
     #[error("{batches} batches to prove are above {max}")]
     Transit {
@@ -179,6 +194,12 @@ impl Limits {
     /// Most hops of a circuit, the destination included: every message that builds circuits has
     /// one record for each, used or not.
     pub const MAX_HOPS: usize = RECORDS;
+
+    /// A share of padding that costs little.
+    pub const PADDING_PERCENT_LOW: u8 = 15;
+
+    /// The largest share of padding: as much as anything else.
+    pub const PADDING_PERCENT_HARDENED: u8 = MAX_PERCENT;
 
     /// Most bits of a puzzle: 16 million hashes, half a minute.
     pub const PUZZLE_BITS_MAX: u8 = 24;
@@ -218,6 +239,9 @@ impl Limits {
         }
         if self.puzzle_bits > Self::PUZZLE_BITS_MAX {
             return Err(ConfigError::Puzzle { bits: self.puzzle_bits, max: Self::PUZZLE_BITS_MAX });
+        }
+        if self.padding_percent > MAX_PERCENT {
+            return Err(ConfigError::Padding { percent: self.padding_percent, max: MAX_PERCENT });
         }
         if self.transit_batches > MAX_BATCHES {
             return Err(ConfigError::Transit { batches: self.transit_batches, max: MAX_BATCHES });

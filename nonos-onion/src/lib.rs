@@ -18,6 +18,7 @@ mod machine;
 mod message;
 pub mod multipath;
 mod mux;
+mod padding;
 mod path;
 mod pinned;
 mod pool;

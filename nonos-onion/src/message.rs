@@ -38,6 +38,10 @@ pub(crate) enum Kind {
     Pay = 9,
     /// Client: a fragment of what a hop can prove its transit by.
     Transit = 10,
+    /// Nothing.
+    Drop = 11,
+    /// Client: how many of those a hop may send, and bears.
+    Padding = 12,
 }
 
 impl Kind {
@@ -53,6 +57,8 @@ impl Kind {
             8 => Self::Truncated,
             9 => Self::Pay,
             10 => Self::Transit,
+            11 => Self::Drop,
+            12 => Self::Padding,
             _ => return Err(MessageError),
         })
     }
@@ -61,6 +67,7 @@ impl Kind {
         match self {
             Self::Begin | Self::Connected | Self::Data | Self::End => stream != 0,
             Self::Sendme => true,
+            Self::Drop | Self::Padding => stream == 0,
             Self::Extend | Self::Extended | Self::Truncated | Self::Pay | Self::Transit => stream == 0,
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nonos_identity::{Epoch, NodeId};
 use zeroize::Zeroizing;
 
+use super::padding::{Padding, Passed};
 use super::queue::Side;
 use super::transit::Promised;
 use super::{Circuit, LinkId, Machine, Now, Output, Timer};
@@ -38,6 +39,7 @@ pub(super) struct Client {
     assembler: Assembler,
     pub(super) mux: Mux,
     pub(super) transit: Promised,
+    pub(super) padding: Padding,
     pub(super) cells: Arc<AtomicU64>,
     hop_deadline: Option<Duration>,
     expiry: Duration,
@@ -129,6 +131,7 @@ impl Machine {
             assembler: Assembler::default(),
             mux: Mux::new(&self.config.limits),
             transit: Promised::default(),
+            padding: Padding::default(),
             cells: Arc::new(AtomicU64::new(0)),
             hop_deadline: None,
             expiry,
@@ -334,6 +337,7 @@ impl Machine {
                 self.timers.remove(&(at, Timer::Hop(circuit)));
             }
             self.outputs.push_back(Output::Built { circuit });
+            self.ask_for_padding(circuit);
             return self.promise_transit(circuit);
         }
         self.arm_hop_timer(circuit);
@@ -352,6 +356,11 @@ impl Machine {
         };
         let (built, last) = (client.is_built(), hop + 1 == client.layers.len());
         let Ok(message) = Message::read(body) else { return self.fail(circuit, protocol, Some(hop)) };
+        if message.kind == Kind::Drop && hop == 0 {
+            return self.on_drop(circuit, message.data, Some(hop));
+        }
+        self.padded_cell(circuit, Passed::Received);
+        let Some(client) = self.client(circuit) else { return };
         match message.kind {
             Kind::Truncated if hop + 1 < client.path.len() => {
                 let &[reason] = message.data else { return self.fail(circuit, protocol, Some(hop)) };
@@ -378,6 +387,7 @@ impl Machine {
     /// Forgets an own circuit and says why; tells the first hop if `tell`.
     pub(super) fn close_client(&mut self, circuit: LocalCircuitId, closed: Closed, tell: bool) {
         let Some(Circuit::Client(client)) = self.circuits.remove(&circuit) else { return };
+        self.stop_padding(circuit, &client.padding);
         self.buffered -= client.mux.buffered();
         self.timers.remove(&(client.expiry, Timer::Expiry(circuit)));
         if let Some(at) = client.hop_deadline {

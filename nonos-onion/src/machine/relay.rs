@@ -3,6 +3,7 @@ use core::time::Duration;
 use nonos_identity::{Epoch, NodeId};
 use zeroize::Zeroizing;
 
+use super::padding::{Padding, Passed};
 use super::queue::Side;
 use super::transit::Transit;
 use super::{Circuit, LinkId, Machine, Output, Timer};
@@ -57,6 +58,7 @@ pub(super) struct Relay {
     pub(super) epoch: Epoch,
     /// There once the layer is.
     pub(super) transit: Option<Transit>,
+    pub(super) padding: Padding,
     payments: u32,
     hop_deadline: Option<Duration>,
     expiry: Option<Duration>,
@@ -140,6 +142,7 @@ impl Machine {
             cells: 0,
             epoch: Epoch::from_number(0),
             transit: None,
+            padding: Padding::default(),
             payments: 0,
             hop_deadline: Some(deadline),
             expiry: None,
@@ -246,10 +249,10 @@ impl Machine {
             layer.inward(Command::Relay as u8, body);
             let (link, id) = relay.prev;
             self.push(circuit, link, id, Command::Relay, body);
-            return;
+            return self.padded_cell(circuit, Passed::Sent);
         }
         match (layer.outward(Command::Relay as u8, body), &relay.next) {
-            (Some(tag), _) => self.relay_message(circuit, tag, body),
+            (Some(tag), _) => return self.relay_message(circuit, tag, body),
             (None, &Next::Open(link, id)) => {
                 relay.transit.iter_mut().for_each(|transit| transit.onward_cells += 1);
                 self.push(circuit, link, id, Command::Relay, body);
@@ -260,6 +263,7 @@ impl Machine {
                 self.fail(circuit, DestroyReason::Integrity, None);
             }
         }
+        self.padded_cell(circuit, Passed::Received);
     }
 
     fn relay_message(&mut self, circuit: LocalCircuitId, tag: Tag, body: &Body) {
@@ -268,8 +272,13 @@ impl Machine {
         let protocol = DestroyReason::Protocol;
         let max_payments = self.config.limits.payments_per_circuit;
         let Ok(message) = Message::read(body) else { return self.fail(circuit, protocol, None) };
+        if message.kind == Kind::Drop {
+            return self.on_drop(circuit, message.data, None);
+        }
+        self.padded_cell(circuit, Passed::Received);
         let Some(relay) = self.relay(circuit) else { return };
         match message.kind {
+            Kind::Padding => self.on_padding(circuit, message.data),
             Kind::Extend if matches!(relay.next, Next::End) && relay.mux.is_empty() => {
                 match relay.extend.push(message.more, message.data, EXTEND_BYTES) {
                     Ok(Some(extend)) => self.extend(circuit, &extend),
@@ -392,6 +401,7 @@ impl Machine {
         tell_next: bool,
     ) {
         let Some(Circuit::Relay(relay)) = self.circuits.remove(&circuit) else { return };
+        self.stop_padding(circuit, &relay.padding);
         if let Some(at) = relay.hop_deadline {
             self.timers.remove(&(at, Timer::Hop(circuit)));
         }

@@ -2,6 +2,7 @@
 
 mod build;
 mod flood;
+mod padding;
 mod puzzle;
 mod transit;
 

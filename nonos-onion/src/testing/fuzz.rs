@@ -14,6 +14,7 @@ use crate::machine::{Input, LinkId, Machine, Output};
 use crate::message::{Kind, Message};
 use crate::multipath::Manifest;
 use crate::multipath::frame::{Reply, Request};
+use crate::padding::Ask;
 use crate::records::{CREATE_BYTES, Create, Pending, RECORD_BYTES, Routing, Slot};
 use crate::service::{
     Client, DirectoryIndex, Outer, ServiceDescriptor, SharedRandom, SignedDescriptor, TimePeriod,
@@ -87,6 +88,9 @@ pub fn fuzz_message(bytes: &[u8]) {
     assert_eq!(again, body);
     if let Ok(hints) = Hints::read(message.data) {
         assert_eq!(hints.to_bytes(), message.data);
+    }
+    if let Ok(ask) = Ask::read(message.data) {
+        assert_eq!(ask.to_bytes(), message.data);
     }
 }
 

@@ -294,6 +294,12 @@ impl Simulation {
         self.nodes.get(node).map_or(0, |node| node.machine.streams())
     }
 
+    /// Cells and DROPs that a node sent, and received, of each of its padded circuits.
+    #[must_use]
+    pub fn padding(&mut self, node: usize) -> Vec<[(u64, u64); 2]> {
+        self.node(node).machine.padding_counts()
+    }
+
     /// Handshakes that a node has begun as a hop.
     #[must_use]
     pub fn handshakes(&self, node: usize) -> u64 {

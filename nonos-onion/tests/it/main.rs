@@ -8,6 +8,8 @@ mod faults;
 mod guards;
 mod meddling;
 mod multipath;
+#[cfg(feature = "padding")]
+mod padding;
 mod paths;
 mod privacy;
 mod properties;
