@@ -90,6 +90,8 @@ pub(crate) enum Command {
     Created = 3,
     /// The end of the circuit on this link.
     Destroy = 4,
+    /// Towards the client: so many cells of the circuit have passed this link.
+    Ack = 5,
 }
 
 impl Command {
@@ -99,6 +101,7 @@ impl Command {
             2 => Ok(Self::Create),
             3 => Ok(Self::Created),
             4 => Ok(Self::Destroy),
+            5 => Ok(Self::Ack),
             _ => Err(CellError),
         }
     }
@@ -190,7 +193,21 @@ pub(crate) fn read_reason(body: &Body) -> Result<DestroyReason, CellError> {
     }
 }
 
-/// Collects the fragments of one CREATE, CREATED or EXTEND message.
+/// Fills the body of an ACK.
+pub(crate) fn write_ack(body: &mut Body, ack: &[u8; 32]) {
+    body.fill(0);
+    body.iter_mut().zip(ack).for_each(|(to, from)| *to = *from);
+}
+
+/// Reads the body of an ACK; the rest of it is zero.
+pub(crate) fn read_ack(body: &Body) -> Result<&[u8; 32], CellError> {
+    match body.split_first_chunk() {
+        Some((ack, rest)) if rest.iter().all(|&byte| byte == 0) => Ok(ack),
+        _ => Err(CellError),
+    }
+}
+
+/// Collects the fragments of one CREATE, CREATED, EXTEND or TRANSIT message.
 #[derive(Debug, Default)]
 pub(crate) struct Assembler(Vec<u8>);
 

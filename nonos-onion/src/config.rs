@@ -2,7 +2,9 @@ use core::time::Duration;
 
 use nonos_identity::{NetworkId, NodeId};
 
+use crate::padding::MAX_PERCENT;
 use crate::records::RECORDS;
+use crate::transit::MAX_BATCHES;
 
 /// Who a node is to its circuits, and what it bears.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,10 +60,29 @@ pub struct Limits {
     pub creates_per_second: u32,
     /// CREATEs accepted at once per link.
     pub create_burst: u32,
-    /// CREATEs accepted per epoch key; bounds the exact replay set, 16 bytes each.
+    /// Leading zero bits of a digest, by which a CREATE that would be refused still comes in, and which this
+    /// node seeks for each hop of a circuit of its own that was refused as busy: `2^bits` hashes of 1.6 us
+    /// each, on average. At most [`Self::PUZZLE_BITS_MAX`]; 0 turns puzzles off. Against a link that spends what all
+    /// behind it share; the last quarter of the tables of circuits is for who solves one.
+    pub puzzle_bits: u8,
+    /// CREATEs accepted per second and link by a puzzle, in the long run. Against who has many computers.
+    pub puzzled_creates_per_second: u32,
+    /// CREATEs accepted at once per link by a puzzle.
+    pub puzzled_create_burst: u32,
+    /// CREATEs accepted per epoch key, and as many again by a puzzle; bounds the exact replay sets, 16 bytes
+    /// each.
     pub creates_per_epoch: usize,
     /// Payments accepted per circuit. Against a flood of 256-byte events.
     pub payments_per_circuit: u32,
+    /// Batches of 256 cells that the relays of an own circuit can prove to have carried, and most of which a
+    /// relay keeps the client's hints, 32 bytes each; at most [`transit::MAX_BATCHES`](crate::transit::MAX_BATCHES).
+    /// 0, the default, promises and proves nothing: proofs are records of who carried how much.
+    pub transit_batches: u16,
+    /// DROP cells to a hundred others that a client asks of its first hop, and sends, and most that a relay
+    /// sends; 0 to [`Self::PADDING_PERCENT_HARDENED`]. 0, the default, sends none, and so does a node without the
+    /// feature `padding`; what the client asked for is borne by any. Against who watches one link and tells by
+    /// gaps and bursts what is fetched. A relay bears no more than was asked for: against padding as a flood.
+    pub padding_percent: u8,
     /// Time for an own circuit to be built by one message, however many hops it has, and for one
     /// stream to be opened. If that message fails and the circuit is built hop by hop, to find out
     /// who fails, each hop has this time; so has a relay for what lies behind it to answer.
@@ -85,8 +106,13 @@ impl Default for Limits {
             memory_bytes: 512 << 20,
             creates_per_second: 50,
             create_burst: 200,
+            puzzle_bits: 14,
+            puzzled_creates_per_second: 25,
+            puzzled_create_burst: 100,
             creates_per_epoch: 1 << 16,
             payments_per_circuit: 256,
+            transit_batches: 0,
+            padding_percent: 0,
             hop_timeout: Duration::from_secs(10),
             epoch_grace: Duration::from_secs(60),
         }
@@ -129,6 +155,30 @@ pub enum ConfigError {
         /// Most hops of a circuit.
         max: usize,
     },
+    /// A puzzle that no client would wait for.
+    #[error("puzzle of {bits} bits is above {max}")]
+    Puzzle {
+        /// Configured bits.
+        bits: u8,
+        /// Most bits.
+        max: u8,
+    },
+    /// More padding than a hop bears.
+    #[error("padding of {percent} per cent is above {max}")]
+    Padding {
+        /// Configured share.
+        percent: u8,
+        /// Largest share.
+        max: u8,
+    },
+    /// More batches than one message promises.
+    #[error("{batches} batches to prove are above {max}")]
+    Transit {
+        /// Configured batches.
+        batches: u16,
+        /// Most batches.
+        max: u16,
+    },
     /// A limit that must not be zero is.
     #[error("limit `{0}` is zero")]
     Zero(&'static str),
@@ -144,6 +194,23 @@ impl Limits {
     /// Most hops of a circuit, the destination included: every message that builds circuits has
     /// one record for each, used or not.
     pub const MAX_HOPS: usize = RECORDS;
+
+    /// A share of padding that costs little.
+    pub const PADDING_PERCENT_LOW: u8 = 15;
+
+    /// The largest share of padding: as much as anything else.
+    pub const PADDING_PERCENT_HARDENED: u8 = MAX_PERCENT;
+
+    /// Most bits of a puzzle: 16 million hashes, half a minute.
+    pub const PUZZLE_BITS_MAX: u8 = 24;
+
+    /// Hashes at a time on a puzzle of this node's own: two to three milliseconds.
+    pub(crate) const PUZZLE_HASHES_PER_TICK: u32 = 2048;
+
+    /// What a table takes from who has solved no puzzle: the last quarter is for who has.
+    pub(crate) const fn unpuzzled(&self, table: usize) -> usize {
+        if self.puzzle_bits == 0 { table } else { table - table / 4 }
+    }
 
     /// Cells beyond the window that an honest circuit may have queued: SENDMEs, BEGINs, ENDs.
     pub(crate) const CONTROL_SLACK_CELLS: u32 = 256;
@@ -170,6 +237,15 @@ impl Limits {
         if self.hops > Self::MAX_HOPS {
             return Err(ConfigError::Hops { hops: self.hops, max: Self::MAX_HOPS });
         }
+        if self.puzzle_bits > Self::PUZZLE_BITS_MAX {
+            return Err(ConfigError::Puzzle { bits: self.puzzle_bits, max: Self::PUZZLE_BITS_MAX });
+        }
+        if self.padding_percent > MAX_PERCENT {
+            return Err(ConfigError::Padding { percent: self.padding_percent, max: MAX_PERCENT });
+        }
+        if self.transit_batches > MAX_BATCHES {
+            return Err(ConfigError::Transit { batches: self.transit_batches, max: MAX_BATCHES });
+        }
         for (name, zero) in [
             ("links", self.links == 0),
             ("circuits_per_link", self.circuits_per_link == 0),
@@ -178,6 +254,8 @@ impl Limits {
             ("streams_per_circuit", self.streams_per_circuit == 0),
             ("creates_per_second", self.creates_per_second == 0),
             ("create_burst", self.create_burst == 0),
+            ("puzzled_creates_per_second", self.puzzled_creates_per_second == 0),
+            ("puzzled_create_burst", self.puzzled_create_burst == 0),
             ("creates_per_epoch", self.creates_per_epoch == 0),
             ("memory_bytes", self.memory_bytes == 0),
             ("hop_timeout", self.hop_timeout.is_zero()),

@@ -12,6 +12,20 @@ pub const LAYER_KEYS: Domain = Domain::new("nonos/onion/layer-keys/v1");
 pub const EPOCH_CHAIN: Domain = Domain::new("nonos/onion/epoch-chain/v1");
 /// Derivation of one epoch's onion key from its link of the chain.
 pub const EPOCH_KEY: Domain = Domain::new("nonos/onion/epoch-key/v1");
+/// The puzzle that a CREATE solves at a relay with too many of them.
+pub const PUZZLE: Domain = Domain::new("nonos/onion/puzzle/v1");
+/// Derivation of the key of a hop's proofs of transit from its layer keys.
+pub const TRANSIT_KEY: Domain = Domain::new("nonos/onion/transit-key/v1");
+/// A relay's own half of the opening of a batch.
+pub const TRANSIT_OWN: Domain = Domain::new("nonos/onion/transit-own/v1");
+/// The half that the next hop releases.
+pub const TRANSIT_ACK: Domain = Domain::new("nonos/onion/transit-ack/v1");
+/// What a relay knows of that half before.
+pub const TRANSIT_HINT: Domain = Domain::new("nonos/onion/transit-hint/v1");
+/// What both halves open.
+pub const TRANSIT_CHALLENGE: Domain = Domain::new("nonos/onion/transit-challenge/v1");
+/// Signature of a relay's receipt of an epoch.
+pub const TRANSIT_RECEIPT: Domain = Domain::new("nonos/onion/transit-receipt/v1");
 /// A shard of an object, bound to the object's context and to the shard's place.
 pub const SHARD: Domain = Domain::new("nonos/onion/shard/v1");
 /// The manifest of an object's shards.
@@ -56,6 +70,13 @@ pub const ALL: &[Domain] = &[
     LAYER_KEYS,
     EPOCH_CHAIN,
     EPOCH_KEY,
+    PUZZLE,
+    TRANSIT_KEY,
+    TRANSIT_OWN,
+    TRANSIT_ACK,
+    TRANSIT_HINT,
+    TRANSIT_CHALLENGE,
+    TRANSIT_RECEIPT,
     SHARD,
     MULTIPATH_MANIFEST,
     CONFLUX_SESSION,

@@ -27,6 +27,8 @@ struct EpochKey {
     secret: StaticSecret,
     public: [u8; 32],
     seen: BTreeSet<[u8; REPLAY_BYTES]>,
+    /// Keys of requests that came in by a puzzle, authentic or not: a solution works once.
+    solved: BTreeSet<[u8; REPLAY_BYTES]>,
 }
 
 /// Why a CREATE was not admitted to its epoch key.
@@ -64,17 +66,39 @@ impl EpochKeys {
         self.keys.get(&epoch).map(|key| key.secret.as_bytes())
     }
 
-    /// Admits an ephemeral key once per epoch.
-    pub(crate) fn admit(&mut self, epoch: Epoch, ephemeral: &[u8; 32], limit: usize) -> Result<(), Refusal> {
-        let Some(key) = self.keys.get_mut(&epoch) else { return Err(Refusal::Replay) };
-        let (prefix, _) = ephemeral.split_first_chunk::<REPLAY_BYTES>().ok_or(Refusal::Replay)?;
-        if key.seen.contains(prefix) {
+    /// Checks that an ephemeral key is new and finds room: `limit` of them, and those that solved a puzzle.
+    pub(crate) fn check(&self, epoch: Epoch, ephemeral: &[u8; 32], limit: usize) -> Result<(), Refusal> {
+        let Some(key) = self.keys.get(&epoch) else { return Err(Refusal::Replay) };
+        let prefix = prefix(ephemeral);
+        if key.seen.contains(&prefix) {
             return Err(Refusal::Replay);
         }
-        if key.seen.len() >= limit {
+        if key.seen.len() >= limit.saturating_add(key.solved.len()) {
             return Err(Refusal::Full);
         }
-        key.seen.insert(*prefix);
+        Ok(())
+    }
+
+    /// Admits an ephemeral key once per epoch.
+    pub(crate) fn admit(&mut self, epoch: Epoch, ephemeral: &[u8; 32], limit: usize) -> Result<(), Refusal> {
+        self.check(epoch, ephemeral, limit)?;
+        if let Some(key) = self.keys.get_mut(&epoch) {
+            key.seen.insert(prefix(ephemeral));
+        }
+        Ok(())
+    }
+
+    /// Spends the puzzle of an ephemeral key, which solves it: once per epoch.
+    pub(crate) fn spend(&mut self, epoch: Epoch, ephemeral: &[u8; 32], limit: usize) -> Result<(), Refusal> {
+        let Some(key) = self.keys.get_mut(&epoch) else { return Err(Refusal::Replay) };
+        let prefix = prefix(ephemeral);
+        if key.seen.contains(&prefix) || key.solved.contains(&prefix) {
+            return Err(Refusal::Replay);
+        }
+        if key.solved.len() >= limit {
+            return Err(Refusal::Full);
+        }
+        key.solved.insert(prefix);
         Ok(())
     }
 
@@ -87,7 +111,10 @@ impl EpochKeys {
                 );
                 let secret = StaticSecret::from(*secret);
                 let public = PublicKey::from(&secret).to_bytes();
-                self.keys.insert(self.chain_epoch, EpochKey { secret, public, seen: BTreeSet::new() });
+                self.keys.insert(
+                    self.chain_epoch,
+                    EpochKey { secret, public, seen: BTreeSet::new(), solved: BTreeSet::new() },
+                );
             }
             self.chain = Zeroizing::new(*Digest::of(domains::EPOCH_CHAIN, &[&*self.chain]).as_bytes());
             self.chain_epoch = self.chain_epoch.next();
@@ -103,6 +130,10 @@ impl fmt::Debug for EpochKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EpochKeys").field("epochs", &self.keys.keys()).finish_non_exhaustive()
     }
+}
+
+fn prefix(ephemeral: &[u8; 32]) -> [u8; REPLAY_BYTES] {
+    *ephemeral.first_chunk().expect("a key is longer than its prefix")
 }
 
 #[cfg(test)]
@@ -155,5 +186,19 @@ mod tests {
         assert_eq!(keys.admit(epoch, &[3; 32], 2), Err(Refusal::Full));
         assert_eq!(keys.admit(epoch, &[1; 32], 2), Err(Refusal::Replay));
         assert_eq!(keys.admit(epoch.next(), &[1; 32], 2), Ok(()));
+    }
+    #[test]
+    fn a_solution_is_spent_once_and_takes_nobodys_room() {
+        let (mut keys, epoch) = keys();
+        assert_eq!(keys.admit(epoch, &[1; 32], 1), Ok(()));
+        assert_eq!(keys.check(epoch, &[2; 32], 1), Err(Refusal::Full));
+        assert_eq!(keys.spend(epoch, &[1; 32], 1), Err(Refusal::Replay));
+        assert_eq!(keys.spend(epoch, &[2; 32], 1), Ok(()));
+        assert_eq!(keys.spend(epoch, &[2; 32], 2), Err(Refusal::Replay));
+        assert_eq!(keys.spend(epoch, &[3; 32], 1), Err(Refusal::Full));
+        assert_eq!(keys.spend(Epoch::from_number(7), &[3; 32], 1), Err(Refusal::Replay));
+        assert_eq!(keys.admit(epoch, &[2; 32], 1), Ok(()));
+        assert_eq!(keys.admit(epoch, &[2; 32], 1), Err(Refusal::Replay));
+        assert_eq!(keys.admit(epoch, &[3; 32], 1), Err(Refusal::Full));
     }
 }

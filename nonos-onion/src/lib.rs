@@ -19,15 +19,18 @@ mod machine;
 mod message;
 pub mod multipath;
 mod mux;
+mod padding;
 mod path;
 mod pinned;
 mod pool;
+mod puzzle;
 mod records;
 #[cfg(feature = "tokio")]
 pub mod rendezvous;
 pub mod service;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod transit;
 mod vanguard;
 
 pub use crate::adaptation::{Adaptation, Advice, BoundsError, HopBounds, Measured, Needs};

@@ -22,7 +22,7 @@ pub use crate::circuit::{
 };
 use crate::config::{Config, ConfigError};
 use crate::epoch::EpochKeys;
-pub use crate::link::handle::{CircuitHandle, Incoming, IncomingStream, Onion, Payments};
+pub use crate::link::handle::{CircuitHandle, Incoming, IncomingStream, Onion, Payments, Transit, Transits};
 pub use crate::link::stream::OnionStream;
 
 /// A reliable, ordered byte stream to a neighbour, already authenticated as that neighbour and

@@ -1,10 +1,13 @@
 //! The protocol machine: circuits of this node and of others, without I/O.
 
 mod client;
+mod event;
 mod links;
+mod padding;
 mod queue;
 mod relay;
 mod streams;
+mod transit;
 
 use core::fmt;
 use core::time::Duration;
@@ -17,159 +20,19 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use crate::cell::{BODY_BYTES, Body, CELL_BYTES, Cell, CellError, Command, DestroyReason};
-use crate::circuit::{Closed, LocalCircuitId, Payment, StreamId};
+use crate::circuit::{Closed, LocalCircuitId, StreamId};
 use crate::config::{Config, ConfigError};
 use crate::epoch::EpochKeys;
 use crate::machine::client::Client;
 use crate::machine::links::Link;
+use crate::machine::padding::Passed;
 use crate::machine::queue::{Buffers, Side};
 use crate::machine::relay::Relay;
 use crate::message::{Kind, Message};
 use crate::mux::Mux;
 
+pub use crate::machine::event::{Input, LinkId, Now, Output};
 pub use crate::machine::streams::StreamRead;
-
-/// The time by two clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// Since 1970-01-01T00:00:00Z, for epochs and timeouts; whole seconds suffice. One that goes back counts as
-    /// no time passed.
-    pub wall: Duration,
-    /// By a clock that never jumps, from any origin: round trips and turns are measured by it, so it must tell
-    /// milliseconds.
-    pub monotonic: Duration,
-}
-
-impl From<Duration> for Now {
-    /// One clock for both, as in a simulation.
-    fn from(clock: Duration) -> Self {
-        Self { wall: clock, monotonic: clock }
-    }
-}
-
-/// A link of this node; the driver numbers them and uses no number twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u64);
-
-/// What the world tells the machine.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Input {
-    /// A link is open, authenticated as `peer`.
-    LinkUp {
-        /// Its number.
-        link: LinkId,
-        /// The node at the other end.
-        peer: NodeId,
-        /// Whether this node opened it.
-        opened: bool,
-    },
-    /// The link asked for by [`Output::OpenLink`] cannot be had.
-    LinkFailed {
-        /// The node asked for.
-        peer: NodeId,
-    },
-    /// A link is gone.
-    LinkDown {
-        /// Its number.
-        link: LinkId,
-    },
-    /// Whole cells arrived.
-    Cells {
-        /// The link.
-        link: LinkId,
-        /// A multiple of 1024 bytes, at least one cell.
-        bytes: Vec<u8>,
-    },
-    /// The driver has written one [`Output::Cells`] and returns its buffer.
-    Sent {
-        /// The link.
-        link: LinkId,
-        /// The buffer, for reuse.
-        buffer: Vec<u8>,
-    },
-    /// Time passed: [`Machine::deadline`] is reached.
-    Tick,
-}
-
-/// What the machine wants, or tells.
-#[derive(Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Output {
-    /// Open a link; answer with [`Input::LinkUp`] or [`Input::LinkFailed`].
-    OpenLink {
-        /// The node to reach.
-        relay: NodeId,
-    },
-    /// Close a link whose other end breaks the protocol, or that exceeds the limit.
-    CloseLink {
-        /// The link; the machine has forgotten it.
-        link: LinkId,
-    },
-    /// Write cells; answer with [`Input::Sent`]. At most two are outstanding per link.
-    Cells {
-        /// The link.
-        link: LinkId,
-        /// Whole cells.
-        bytes: Vec<u8>,
-    },
-    /// An own circuit is complete.
-    Built {
-        /// The circuit.
-        circuit: LocalCircuitId,
-    },
-    /// A circuit is gone, with all its streams but those that the other end had ended: what they still
-    /// hold can be read ([`Machine::is_readable`]), and [`Output::Stopped`] follows for them.
-    Closed {
-        /// The circuit.
-        circuit: LocalCircuitId,
-        /// Why.
-        closed: Closed,
-        /// Cells this node carried for it, both directions.
-        cells: u64,
-    },
-    /// A client opens a stream: answer with [`Machine::accept`] or [`Machine::refuse`].
-    Offered {
-        /// The stream.
-        stream: StreamId,
-        /// The port it asks for.
-        port: u16,
-    },
-    /// A stream opened here is open.
-    Opened {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// A stream opened here is refused, or not answered in time.
-    Refused {
-        /// The stream.
-        stream: StreamId,
-        /// Nobody answered.
-        timeout: bool,
-    },
-    /// A stream has bytes, or its end, to read.
-    Readable {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// A stream that could not send may try again.
-    Writable {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// A stream broke; bytes may be missing.
-    Reset {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// The other end reads no more; what it sent before can still be read.
-    Stopped {
-        /// The stream.
-        stream: StreamId,
-    },
-    /// A client paid this node.
-    Paid(Payment),
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
@@ -226,6 +89,8 @@ pub struct Machine {
     circuits: BTreeMap<LocalCircuitId, Circuit>,
     next_circuit: u64,
     timers: BTreeSet<(Duration, Timer)>,
+    /// Circuits that may be due a DROP, by the monotonic clock.
+    paddings: BTreeSet<(Duration, LocalCircuitId)>,
     /// Bytes of buffers with cells that wait for links.
     queued: usize,
     /// Bytes of streams received and not read.
@@ -235,8 +100,12 @@ pub struct Machine {
     outputs: VecDeque<Output>,
     spare: Buffers,
     writable: Vec<u16>,
+    /// Own circuits that seek what solves the puzzles of their next message, in turn.
+    solving: VecDeque<LocalCircuitId>,
     #[cfg(any(test, feature = "testing"))]
     opened_messages: Vec<Vec<u8>>,
+    #[cfg(any(test, feature = "testing"))]
+    handshakes: u64,
 }
 
 impl Machine {
@@ -264,14 +133,18 @@ impl Machine {
             circuits: BTreeMap::new(),
             next_circuit: 1,
             timers: BTreeSet::new(),
+            paddings: BTreeSet::new(),
             queued: 0,
             buffered: 0,
             ready: VecDeque::new(),
             outputs: VecDeque::new(),
             spare: Buffers::default(),
             writable: Vec::new(),
+            solving: VecDeque::new(),
             #[cfg(any(test, feature = "testing"))]
             opened_messages: Vec::new(),
+            #[cfg(any(test, feature = "testing"))]
+            handshakes: 0,
         };
         machine.renew_keys();
         Ok(machine)
@@ -286,7 +159,7 @@ impl Machine {
             Input::LinkDown { link } => self.link_down(link),
             Input::Cells { link, bytes } => self.cells(link, bytes),
             Input::Sent { link, buffer } => self.sent(link, buffer),
-            Input::Tick => {}
+            Input::Tick => self.solve(),
         }
     }
 
@@ -298,7 +171,11 @@ impl Machine {
     /// When [`Input::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        self.timers.first().map(|&(at, _)| at)
+        if !self.solving.is_empty() {
+            return Some(self.now);
+        }
+        let padding = self.paddings.first().map(|&(at, _)| self.now + at.saturating_sub(self.monotonic));
+        self.timers.first().map(|&(at, _)| at).into_iter().chain(padding).min()
     }
 
     /// This node's public onion key of an epoch, if it holds the secret.
@@ -330,6 +207,27 @@ impl Machine {
         &self.opened_messages
     }
 
+    /// Handshakes this node has begun as a hop: X25519 twice, and ML-KEM if it goes on.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub const fn handshakes(&self) -> u64 {
+        self.handshakes
+    }
+
+    /// Circuits, own and of others.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn circuits(&self) -> usize {
+        self.circuits.len()
+    }
+
+    /// Streams of all circuits.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.circuits.values().map(|circuit| circuit.mux().len()).sum()
+    }
+
     fn set_time(&mut self, now: impl Into<Now>) {
         let Now { wall, monotonic } = now.into();
         self.now = self.now.max(wall);
@@ -346,6 +244,7 @@ impl Machine {
                 Timer::Stream(stream) => self.stream_timed_out(stream),
             }
         }
+        self.pad();
     }
 
     fn wall(&self) -> Timestamp {
@@ -409,12 +308,16 @@ impl Machine {
             }
             (Command::Created, Some((circuit, side))) => self.on_created(circuit, side, cell.body),
             (Command::Destroy, Some((circuit, side))) => self.on_destroy(circuit, side, cell.body),
+            (Command::Ack, Some((circuit, side))) => self.on_ack(circuit, side, cell.body),
         }
     }
 
     fn on_relay(&mut self, circuit: LocalCircuitId, side: Side, body: &mut Body) {
         match self.circuits.get_mut(&circuit) {
-            Some(Circuit::Relay(_)) => self.relay_cell(circuit, side, body),
+            Some(Circuit::Relay(_)) => {
+                self.relay_cell(circuit, side, body);
+                self.release_acks(circuit);
+            }
             Some(Circuit::Client(_)) => self.client_cell(circuit, body),
             Some(Circuit::Ended(_)) | None => {}
         }
@@ -432,7 +335,7 @@ impl Machine {
         let reason = crate::cell::read_reason(body)?;
         match self.circuits.get(&circuit) {
             // The first hop passes on what any hop has said.
-            Some(Circuit::Client(client)) if client.awaits_all() => self.rebuild(circuit, false),
+            Some(Circuit::Client(client)) if !client.is_built() => self.build_failed(circuit, reason),
             _ => self.side_lost(circuit, side, reason),
         }
         Ok(())
@@ -464,9 +367,10 @@ impl Machine {
         match self.circuits.get(&circuit) {
             Some(Circuit::Relay(relay)) if relay.layer.is_some() => self.truncate(circuit, reason),
             Some(Circuit::Relay(_)) => self.close_relay(circuit, reason, true, true),
-            Some(Circuit::Client(client)) if client.awaits_all() => self.rebuild(circuit, true),
+            Some(Circuit::Client(client)) if client.awaits_all() => self.rebuild(circuit),
             Some(Circuit::Client(client)) => {
-                let blamed = Some(client.layers.len());
+                // Nobody but this node is slow at a puzzle.
+                let blamed = (!client.is_solving()).then_some(client.layers.len());
                 self.close_client(circuit, Closed { reason, blamed }, true);
             }
             Some(Circuit::Ended(_)) | None => {}
@@ -501,7 +405,12 @@ impl Machine {
             Circuit::Relay(relay) => relay.originate(&mut body)?,
             Circuit::Ended(_) => return None,
         };
-        self.push(circuit, link, id, Command::Relay, &body).then_some(tag)
+        let sent = self.push(circuit, link, id, Command::Relay, &body).then_some(tag);
+        if message.kind != Kind::Drop {
+            self.padded_cell(circuit, Passed::Sent);
+        }
+        self.release_acks(circuit);
+        sent
     }
 
     /// Does something to the streams of a circuit and books what they then hold.

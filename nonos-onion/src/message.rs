@@ -36,6 +36,12 @@ pub(crate) enum Kind {
     Truncated = 8,
     /// Client: opaque payment.
     Pay = 9,
+    /// Client: a fragment of what a hop can prove its transit by.
+    Transit = 10,
+    /// Nothing.
+    Drop = 11,
+    /// Client: how many of those a hop may send, and bears.
+    Padding = 12,
 }
 
 impl Kind {
@@ -50,6 +56,9 @@ impl Kind {
             7 => Self::Extended,
             8 => Self::Truncated,
             9 => Self::Pay,
+            10 => Self::Transit,
+            11 => Self::Drop,
+            12 => Self::Padding,
             _ => return Err(MessageError),
         })
     }
@@ -58,7 +67,8 @@ impl Kind {
         match self {
             Self::Begin | Self::Connected | Self::Data | Self::End => stream != 0,
             Self::Sendme => true,
-            Self::Extend | Self::Extended | Self::Truncated | Self::Pay => stream == 0,
+            Self::Drop | Self::Padding => stream == 0,
+            Self::Extend | Self::Extended | Self::Truncated | Self::Pay | Self::Transit => stream == 0,
         }
     }
 }
@@ -83,7 +93,7 @@ impl<'a> Message<'a> {
             rest.split_at_checked(usize::from(u16::from_be_bytes([l0, l1]))).ok_or(MessageError)?;
         let kind = Kind::from_byte(kind)?;
         let stream = u16::from_be_bytes([s0, s1]);
-        let may_continue = matches!(kind, Kind::Extend | Kind::Extended);
+        let may_continue = matches!(kind, Kind::Extend | Kind::Extended | Kind::Transit);
         if flags > u8::from(may_continue) * MORE
             || !kind.has_stream(stream)
             || padding.iter().any(|&byte| byte != 0)

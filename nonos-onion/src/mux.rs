@@ -156,6 +156,11 @@ impl Mux {
         self.buffered = self.streams.values().map(|stream| stream.received.len()).sum();
     }
 
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
     /// A sender that sends whatever the other end allows.
     #[cfg(test)]
     pub(crate) fn ignore_congestion(&mut self) {

@@ -1,10 +1,10 @@
 //! The messages that build circuits: six records of one size, one of them for each hop.
 //!
 //! ```text
-//! CREATE  = suite u8 | epoch u64 | slot u8 | 6 records        10 + 7872 bytes
+//! CREATE  = suite u8 | epoch u64 | slot u8 | nonce u64 | key[32] | 6 records        50 + 7872 bytes
 //! CREATED = 6 records                                         7872 bytes
 //! request = message 1 of the handshake                        1312 bytes
-//!   routing = flags u8 | relay[32] | slot u8 | key[32] | 14 zeros
+//!   routing = flags u8 | relay[32] | slot u8 | key[32] | nonce u64 | 6 zeros
 //! reply   = message 2 of the handshake | 176 zeros            1312 bytes
 //! keystream(key, direction, slot) = ChaCha20 from block 0, nonce = slot u8 | direction u8 | 6 zeros
 //! ```
@@ -20,6 +20,9 @@
 //! how long the path is or where it stands. The own keystream covers its reply too, because an
 //! X25519 key is no random string and would show the next hop where a reply lies.
 //!
+//! The key of a CREATE is the ephemeral key of its slot's request once more, so that the first cell is enough to
+//! check a puzzle by: the nonce, which the hop before has from its routing, solves it, or is zero.
+//!
 //! Every bit of every record is checked by somebody: requests by their hop, replies and their
 //! zeros and the records that no hop opens by the client.
 
@@ -30,9 +33,14 @@ use zeroize::Zeroizing;
 
 use crate::cell::FRAGMENT_BYTES;
 use crate::handshake::{
-    Context, HandshakeError, Initiator, LayerSeed, REPLY_BYTES, REQUEST_BYTES, Responder, SUITE_HYBRID,
+    Context, HandshakeError, Initiator, LayerSeed, REPLY_BYTES, REQUEST_BYTES, Responder, ephemeral,
 };
 use crate::message::DATA_BYTES;
+use crate::puzzle::{NONCE_BYTES, Nonce, Puzzle, read_nonce, write_nonce};
+
+mod draft;
+
+pub(crate) use crate::records::draft::Draft;
 
 /// Records of a message, which bounds the hops of a circuit: five relays and the destination.
 pub(crate) const RECORDS: usize = 6;
@@ -40,8 +48,10 @@ pub(crate) const RECORDS: usize = 6;
 pub(crate) const RECORD_BYTES: usize = REQUEST_BYTES;
 /// Length of what a request tells its hop, in bytes.
 pub(crate) const ROUTING_BYTES: usize = 80;
+/// Length of a CREATE message before its records, in bytes.
+const HEAD_BYTES: usize = 10 + NONCE_BYTES + 32;
 /// Length of a CREATE message, in bytes.
-pub(crate) const CREATE_BYTES: usize = 10 + CREATED_BYTES;
+pub(crate) const CREATE_BYTES: usize = HEAD_BYTES + CREATED_BYTES;
 /// Length of a CREATED message, in bytes.
 pub(crate) const CREATED_BYTES: usize = RECORDS * RECORD_BYTES;
 
@@ -164,11 +174,21 @@ impl Records {
     }
 }
 
+/// Where a message goes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Onward {
+    pub(crate) relay: NodeId,
+    /// The slot that it opens.
+    pub(crate) slot: Slot,
+    /// What solves its puzzle.
+    pub(crate) nonce: Nonce,
+}
+
 /// What a request tells its hop, and nobody else.
 #[derive(Clone, Debug)]
 pub(crate) struct Routing {
-    /// The relay that gets the message next, and the slot it opens; `None` for the last hop.
-    pub(crate) onward: Option<(NodeId, Slot)>,
+    /// `None` for the last hop.
+    pub(crate) onward: Option<Onward>,
     /// The key of the keystreams that this hop adds.
     pub(crate) key: RecordKey,
 }
@@ -178,12 +198,13 @@ impl Routing {
     const LAST: u8 = 1;
 
     pub(crate) fn to_bytes(&self) -> Zeroizing<[u8; ROUTING_BYTES]> {
-        let (flags, relay, slot) = match &self.onward {
-            Some((relay, slot)) => (0, *relay.as_bytes(), slot.0),
-            None => (Self::LAST, [0; 32], 0),
+        let (flags, relay, slot, nonce) = match &self.onward {
+            Some(Onward { relay, slot, nonce }) => (0, *relay.as_bytes(), slot.0, *nonce),
+            None => (Self::LAST, [0; 32], 0, None),
         };
         let mut bytes = Zeroizing::new([0; ROUTING_BYTES]);
-        let fields = [&[flags][..], &relay, &[slot], &*self.key.0];
+        let nonce = write_nonce(nonce);
+        let fields = [&[flags][..], &relay, &[slot], &*self.key.0, &nonce];
         bytes.iter_mut().zip(fields.into_iter().flatten()).for_each(|(to, from)| *to = *from);
         bytes
     }
@@ -193,16 +214,53 @@ impl Routing {
         let (&[flags], rest) = bytes.split_first_chunk().ok_or(RecordError)?;
         let (relay, rest) = rest.split_first_chunk::<32>().ok_or(RecordError)?;
         let (&[slot], rest) = rest.split_first_chunk().ok_or(RecordError)?;
-        let (key, padding) = rest.split_first_chunk().ok_or(RecordError)?;
+        let (key, rest) = rest.split_first_chunk().ok_or(RecordError)?;
+        let (nonce, padding) = rest.split_first_chunk().ok_or(RecordError)?;
+        let nonce = read_nonce(*nonce);
         let onward = match flags {
-            0 => Some((NodeId::from_bytes(*relay), Slot::new(slot).ok_or(RecordError)?)),
-            Self::LAST if slot == 0 && *relay == [0; 32] => None,
+            0 => {
+                let (relay, slot) = (NodeId::from_bytes(*relay), Slot::new(slot).ok_or(RecordError)?);
+                Some(Onward { relay, slot, nonce })
+            }
+            Self::LAST if slot == 0 && *relay == [0; 32] && nonce.is_none() => None,
             _ => return Err(RecordError),
         };
         if padding.iter().any(|&byte| byte != 0) {
             return Err(RecordError);
         }
         Ok(Self { onward, key: RecordKey(Zeroizing::new(*key)) })
+    }
+}
+
+/// What comes before the records of a CREATE message, all of it in the first cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CreateHead {
+    pub(crate) suite: u8,
+    pub(crate) epoch: Epoch,
+    /// The record of whoever gets the message.
+    pub(crate) slot: Slot,
+    pub(crate) nonce: Nonce,
+    /// The ephemeral key of the request in the slot, as the sender says.
+    pub(crate) key: [u8; 32],
+}
+
+impl CreateHead {
+    /// Reads the head of a message; yields the rest too.
+    pub(crate) fn read(bytes: &[u8]) -> Result<(Self, &[u8]), RecordError> {
+        let (&[suite], rest) = bytes.split_first_chunk().ok_or(RecordError)?;
+        let (epoch, rest) = rest.split_first_chunk().ok_or(RecordError)?;
+        let (&[slot], rest) = rest.split_first_chunk().ok_or(RecordError)?;
+        let (nonce, rest) = rest.split_first_chunk().ok_or(RecordError)?;
+        let (key, rest) = rest.split_first_chunk().ok_or(RecordError)?;
+        let epoch = Epoch::from_number(u64::from_be_bytes(*epoch));
+        let slot = Slot::new(slot).ok_or(RecordError)?;
+        Ok((Self { suite, epoch, slot, nonce: read_nonce(*nonce), key: *key }, rest))
+    }
+
+    /// Whether its nonce solves the puzzle of `relay`.
+    pub(crate) fn solves(&self, network: &NetworkId, relay: NodeId, bits: u8) -> bool {
+        let puzzle = Puzzle::new(network, relay, self.epoch, &self.key);
+        self.nonce.is_some_and(|nonce| puzzle.check(nonce, bits).is_ok())
     }
 }
 
@@ -213,26 +271,26 @@ pub(crate) struct Create {
     pub(crate) epoch: Epoch,
     /// The record of whoever gets the message.
     pub(crate) slot: Slot,
+    /// What solves the puzzle of whoever gets the message.
+    pub(crate) nonce: Nonce,
     pub(crate) records: Records,
 }
 
 impl Create {
     /// Reads a message; whether its suite and epoch are known is another question.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, RecordError> {
-        let (&[suite], rest) = bytes.split_first_chunk().ok_or(RecordError)?;
-        let (epoch, rest) = rest.split_first_chunk().ok_or(RecordError)?;
-        let (&[slot], records) = rest.split_first_chunk().ok_or(RecordError)?;
-        Ok(Self {
-            suite,
-            epoch: Epoch::from_number(u64::from_be_bytes(*epoch)),
-            slot: Slot::new(slot).ok_or(RecordError)?,
-            records: Records::read(records)?,
-        })
+        let (CreateHead { suite, epoch, slot, nonce, key }, records) = CreateHead::read(bytes)?;
+        let records = Records::read(records)?;
+        if *ephemeral(records.at(slot)) != key {
+            return Err(RecordError);
+        }
+        Ok(Self { suite, epoch, slot, nonce, records })
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let epoch = self.epoch.number().to_be_bytes();
-        [&[self.suite][..], &epoch, &[self.slot.0], self.records.as_bytes()].concat()
+        let (epoch, nonce) = (self.epoch.number().to_be_bytes(), write_nonce(self.nonce));
+        let key = ephemeral(self.request());
+        [&[self.suite][..], &epoch, &[self.slot.0], &nonce, key, self.records.as_bytes()].concat()
     }
 
     /// The request of whoever gets the message.
@@ -281,37 +339,17 @@ struct PendingHop {
 }
 
 impl Pending {
-    /// The message that builds the hops of a path, each with its onion key, in order; the first
-    /// [`RECORDS`] of them if there are more.
+    /// The message that builds the hops of a path, each with its onion key, in order, and solves no puzzle.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn start(
         network: &NetworkId,
         epoch: Epoch,
         path: &[(NodeId, [u8; 32])],
         seed: &[u8; 32],
     ) -> Result<(Self, Create), OnionKeyError> {
-        let mut rng = ChaCha20Rng::from_seed(*seed);
-        let slots = Slot::shuffled(&mut rng);
-        let filler = RecordKey::draw(&mut rng);
-        let mut records = Records(Box::new([[0; RECORD_BYTES]; RECORDS]));
-        records.apply(&filler, Direction::Filler);
-        let mut hops: Vec<PendingHop> = Vec::with_capacity(RECORDS);
-        for (i, (&(relay, onion_key), slot)) in path.iter().zip(slots).enumerate() {
-            let key = RecordKey::draw(&mut rng);
-            let onward = path.get(i + 1).zip(slots.get(i + 1)).map(|((relay, _), &slot)| (*relay, slot));
-            let routing = Routing { onward, key: key.clone() }.to_bytes();
-            let context = Context { suite: SUITE_HYBRID, epoch, relay, network, slot };
-            let mut seed = Zeroizing::new([0; 32]);
-            rng.fill_bytes(&mut *seed);
-            let (initiator, mut request) =
-                Initiator::start(&context, &onion_key, &routing, &seed).map_err(|_| OnionKeyError(i))?;
-            for before in &hops {
-                before.key.apply(Direction::Outward, slot, &mut request);
-            }
-            *records.at_mut(slot) = request;
-            hops.push(PendingHop { slot, key, initiator });
-        }
-        let [slot, ..] = slots;
-        Ok((Self { hops, filler }, Create { suite: SUITE_HYBRID, epoch, slot, records }))
+        let mut draft = Draft::new(network, epoch, path, 0, seed);
+        draft.work(0)?;
+        Ok(draft.finish())
     }
 
     /// Takes the replies; yields the keys of the hops, in order. All records are looked at before

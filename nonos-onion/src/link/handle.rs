@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nonos_identity::{Epoch, NodeId};
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedSender};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cell::DestroyReason;
 use crate::circuit::{BuildError, Closed, LocalCircuitId, MAX_PAYMENT_BYTES, OpenError, PayError, Payment};
@@ -12,6 +12,7 @@ use crate::descriptor::RelayDescriptor;
 use crate::link::ByteLink;
 use crate::link::stream::OnionStream;
 use crate::link::task::{Command, Notice};
+use crate::transit::{Commitment, Opening, Promise};
 
 /// A handle to the running machine; cheap to clone.
 #[derive(Clone)]
@@ -45,6 +46,17 @@ impl Onion {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::OnionKey { epoch, reply }).await.ok()?;
         answer.await.ok().flatten()
+    }
+}
+
+impl Onion {
+    /// Takes what this node can prove of the circuits of others, from now on; whoever took it before gets no
+    /// more. Nothing comes unless [`Limits::transit_batches`](crate::Limits::transit_batches) is set.
+    pub async fn transits(&self) -> Transits {
+        let (sender, events) = mpsc::channel(Transits::MAX_WAITING);
+        // A stopped driver drops the sender, which ends the queue.
+        let _ = self.commands.send(Command::Transits { events: sender }).await;
+        Transits { events }
     }
 }
 
@@ -126,6 +138,16 @@ impl CircuitHandle {
         }
     }
 
+    /// What its relays are promised, from the first on: see [`Machine::commitments`](crate::Machine::commitments).
+    pub async fn commitments(&self) -> Vec<Commitment> {
+        let (reply, answer) = oneshot::channel();
+        let notice = Notice::Commitments { circuit: self.shared.id, reply };
+        if self.shared.notices.send(notice).is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+
     /// Cells this node has sent and received on the circuit so far, those of the build included. A hop counts those that
     /// reached it: the same but for cells on their way and those exchanged with nearer hops.
     #[must_use]
@@ -190,5 +212,41 @@ impl Payments {
     /// Waits for the next payment; `None` once the driver has stopped.
     pub async fn recv(&mut self) -> Option<Payment> {
         self.payments.recv().await
+    }
+}
+
+/// What this node can prove of a circuit of somebody else's, for a [`Tally`](crate::transit::Tally).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transit {
+    /// The client's promise.
+    Promised {
+        /// The circuit.
+        circuit: LocalCircuitId,
+        /// What can be proven.
+        promise: Promise,
+    },
+    /// One batch more was handed on.
+    Carried {
+        /// The circuit.
+        circuit: LocalCircuitId,
+        /// The proof.
+        opening: Opening,
+    },
+}
+
+/// The proofs of transit of this node.
+#[derive(Debug)]
+pub struct Transits {
+    events: Receiver<Transit>,
+}
+
+impl Transits {
+    /// Proofs that wait to be taken; the next one is lost, and with it the circuit's further ones.
+    pub const MAX_WAITING: usize = 1024;
+
+    /// Waits for the next one; `None` once the driver has stopped.
+    pub async fn recv(&mut self) -> Option<Transit> {
+        self.events.recv().await
     }
 }

@@ -15,10 +15,11 @@ use crate::circuit::{BuildError, Closed, LocalCircuitId, OpenError, PayError, Pa
 use crate::config::{Config, ConfigError};
 use crate::descriptor::RelayDescriptor;
 use crate::epoch::EpochKeys;
-use crate::link::handle::{CircuitHandle, CircuitShared, Incoming, IncomingStream, Onion, Payments};
+use crate::link::handle::{CircuitHandle, CircuitShared, Incoming, IncomingStream, Onion, Payments, Transit};
 use crate::link::stream::{OnionStream, PIPE_BYTES, Pipe};
 use crate::link::{ByteLink, Clock, LinkError, Links};
 use crate::machine::{Input, LinkId, Machine, Now, Output};
+use crate::transit::Commitment;
 
 /// Commands that wait for the task; more make their senders wait.
 const COMMANDS: usize = 64;
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     AcceptLink { peer: NodeId, io: Box<dyn ByteLink> },
     Build { path: Vec<RelayDescriptor>, reply: oneshot::Sender<Result<CircuitHandle, BuildError>> },
     OnionKey { epoch: Epoch, reply: oneshot::Sender<Option<[u8; 32]>> },
+    Transits { events: Sender<Transit> },
 }
 
 /// What circuits and streams ask. Their number bounds the queue: a stream has one notice at a time
@@ -58,6 +60,10 @@ pub(crate) enum Notice {
         hop: usize,
         bytes: Vec<u8>,
         reply: oneshot::Sender<Result<(), PayError>>,
+    },
+    Commitments {
+        circuit: LocalCircuitId,
+        reply: oneshot::Sender<Vec<Commitment>>,
     },
 }
 
@@ -109,6 +115,8 @@ struct Task {
     notices: WeakUnboundedSender<Notice>,
     incoming: Sender<IncomingStream>,
     payments: Sender<Payment>,
+    /// Whoever takes proofs of transit.
+    transits: Option<Sender<Transit>>,
     /// Readers and openers; they die with the task.
     tasks: JoinSet<()>,
 }
@@ -145,6 +153,7 @@ pub(crate) fn spawn(
         notices: notices.downgrade(),
         incoming,
         payments,
+        transits: None,
         tasks: JoinSet::new(),
     };
     tokio::spawn(task.run(command_queue, notice_queue, event_queue));
@@ -176,6 +185,7 @@ impl Task {
                 if let Ok(command) = commands.try_recv() {
                     self.command(command);
                 }
+                self.tick_if_due();
                 while self.tasks.try_join_next().is_some() {}
                 tokio::task::consume_budget().await;
                 continue;
@@ -209,6 +219,14 @@ impl Task {
         }
     }
 
+    /// Lets the machine work on what is due, also while streams have turns.
+    fn tick_if_due(&mut self) {
+        let now = self.now();
+        if self.machine.deadline().is_some_and(|at| at <= now.wall) {
+            self.machine.handle(now, Input::Tick);
+        }
+    }
+
     fn now(&self) -> Now {
         now(&self.clock, self.started)
     }
@@ -219,6 +237,7 @@ impl Task {
             Command::OnionKey { epoch, reply } => {
                 let _ = reply.send(self.machine.onion_key(epoch));
             }
+            Command::Transits { events } => self.transits = Some(events),
             Command::Build { path, reply } => {
                 let built = self.machine.build(self.now(), &path);
                 let circuit = match built {
@@ -280,6 +299,9 @@ impl Task {
             }
             Notice::Pay { circuit, hop, bytes, reply } => {
                 let _ = reply.send(self.machine.pay(now, circuit, hop, &bytes));
+            }
+            Notice::Commitments { circuit, reply } => {
+                let _ = reply.send(self.machine.commitments(circuit).to_vec());
             }
         }
     }
@@ -348,7 +370,19 @@ impl Task {
                         tracing::warn!("a payment was lost: nobody takes payments");
                     }
                 }
+                Output::Promised { circuit, promise } => {
+                    self.transit(Transit::Promised { circuit, promise });
+                }
+                Output::Carried { circuit, opening } => self.transit(Transit::Carried { circuit, opening }),
             }
+        }
+    }
+
+    fn transit(&mut self, event: Transit) {
+        if let Some(transits) = &self.transits
+            && transits.try_send(event).is_err()
+        {
+            tracing::warn!("a proof of transit was lost: nobody takes them");
         }
     }
 

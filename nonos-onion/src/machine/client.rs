@@ -6,30 +6,40 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nonos_identity::{Epoch, NodeId};
 use zeroize::Zeroizing;
 
+use super::padding::{Padding, Passed};
 use super::queue::Side;
+use super::transit::Promised;
 use super::{Circuit, LinkId, Machine, Now, Output, Timer};
 use crate::cell::{Assembler, Body, CellError, Command, DestroyReason, Fragment};
 use crate::cgo::{ClientLayer, Tag};
 use crate::circuit::{BuildError, Closed, LocalCircuitId, MAX_PAYMENT_BYTES, PayError};
+use crate::config::Limits;
 use crate::descriptor::RelayDescriptor;
 use crate::message::{Kind, Message};
 use crate::mux::Mux;
-use crate::records::{BUILD_CELLS, CREATED_BYTES, OnionKeyError, Pending};
+use crate::records::{BUILD_CELLS, CREATED_BYTES, Draft, OnionKeyError, Pending};
+use crate::transit::TransitKey;
 
 /// A circuit of this node's own.
 pub(super) struct Client {
     /// The link and id of the first hop, once its link is open.
     pub(super) route: Option<(LinkId, u32)>,
     path: Vec<(NodeId, [u8; 32])>,
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     /// One per hop that is built.
     pub(super) layers: Vec<ClientLayer<{ crate::cell::BODY_BYTES }>>,
     /// One hop after the other, so that a failure names its hop; else all by one message.
     telescoping: bool,
+    /// A hop was busy: puzzles are solved for all.
+    puzzled: bool,
+    /// The next message, if its puzzles are not solved yet.
+    draft: Option<Draft>,
     /// The records that are not answered yet.
     pending: Option<Pending>,
     assembler: Assembler,
     pub(super) mux: Mux,
+    pub(super) transit: Promised,
+    pub(super) padding: Padding,
     pub(super) cells: Arc<AtomicU64>,
     hop_deadline: Option<Duration>,
     expiry: Duration,
@@ -43,6 +53,10 @@ impl Client {
     /// Whether one message to all hops is on its way, so that a failure names none of them.
     pub(super) const fn awaits_all(&self) -> bool {
         !self.telescoping && self.route.is_some() && !self.is_built()
+    }
+
+    pub(super) const fn is_solving(&self) -> bool {
+        self.draft.is_some()
     }
 
     /// The hops that the next message builds.
@@ -78,7 +92,8 @@ impl Machine {
     ///
     /// One message builds all hops. If it fails and does not tell whose fault that is, the circuit
     /// is built again over the same path, hop by hop, to name the hop that fails; if none does
-    /// now, the circuit is as good as any other.
+    /// now, the circuit is as good as any other. The first time that a hop is busy, the build starts again
+    /// with a puzzle solved for each hop ([`Limits::puzzle_bits`](crate::Limits::puzzle_bits)).
     ///
     /// # Errors
     /// [`BuildError::Path`] and [`BuildError::Circuits`].
@@ -110,9 +125,13 @@ impl Machine {
             layers: Vec::with_capacity(path.len()),
             // One message for one hop is both; its failure names that hop.
             telescoping: path.len() == 1,
+            puzzled: false,
+            draft: None,
             pending: None,
             assembler: Assembler::default(),
             mux: Mux::new(&self.config.limits),
+            transit: Promised::default(),
+            padding: Padding::default(),
             cells: Arc::new(AtomicU64::new(BUILD_CELLS)),
             hop_deadline: None,
             expiry,
@@ -175,16 +194,41 @@ impl Machine {
     /// Goes for the first hop.
     fn client_start(&mut self, circuit: LocalCircuitId, first: NodeId) {
         self.arm_hop_timer(circuit);
-        if let Some(link) = self.link_to(first, circuit) {
-            self.client_first_hop(circuit, link);
+        if self.link_to(first, circuit).is_some() {
+            self.next_create(circuit);
         }
     }
 
-    /// Gives up the message that builds all hops, tells the first hop if `tell`, and starts again
-    /// hop by hop.
-    pub(super) fn rebuild(&mut self, circuit: LocalCircuitId, tell: bool) {
+    /// A hop has ended a circuit that is being built, and does not say which one.
+    pub(super) fn build_failed(&mut self, circuit: LocalCircuitId, reason: DestroyReason) {
         let Some(client) = self.client(circuit) else { return };
-        client.telescoping = true;
+        if client.awaits_all() || reason == DestroyReason::Busy {
+            return self.try_again(circuit, reason, Some(0), false);
+        }
+        self.close_client(circuit, Closed { reason, blamed: Some(0) }, false);
+    }
+
+    /// Builds again: with puzzles if a hop was busy for the first time, else hop by hop. After both the
+    /// circuit fails. Tells the first hop if `tell`.
+    fn try_again(
+        &mut self,
+        circuit: LocalCircuitId,
+        reason: DestroyReason,
+        blamed: Option<usize>,
+        tell: bool,
+    ) {
+        let may_solve = self.config.limits.puzzle_bits > 0;
+        let Some(client) = self.client(circuit) else { return };
+        if reason == DestroyReason::Busy && may_solve && !client.puzzled {
+            client.puzzled = true;
+        } else if client.awaits_all() {
+            client.telescoping = true;
+        } else {
+            return self.close_client(circuit, Closed { reason, blamed }, tell);
+        }
+        client.layers.clear();
+        client.transit = Promised::default();
+        client.draft = None;
         client.pending = None;
         client.assembler = Assembler::default();
         let Some(&(first, _)) = client.path.first() else { return };
@@ -194,32 +238,69 @@ impl Machine {
         self.client_start(circuit, first);
     }
 
-    /// The CREATE message for the next hops of a circuit; what it waits for is kept. An onion key
-    /// that no handshake can be made with ends the circuit.
-    fn next_create(&mut self, circuit: LocalCircuitId) -> Option<Vec<u8>> {
+    /// Gives up the message that builds all hops and starts again hop by hop.
+    pub(super) fn rebuild(&mut self, circuit: LocalCircuitId) {
+        self.try_again(circuit, DestroyReason::Handshake, None, true);
+    }
+
+    /// Begins the CREATE message for the next hops of a circuit. An onion key that no handshake can be made
+    /// with ends the circuit.
+    pub(super) fn next_create(&mut self, circuit: LocalCircuitId) {
         let seed = Zeroizing::new(self.draw_seed());
-        let network = self.config.network;
-        let client = self.client(circuit)?;
-        match Pending::start(&network, client.epoch, client.next_hops(), &seed) {
-            Ok((pending, create)) => {
+        let (network, bits) = (self.config.network, self.config.limits.puzzle_bits);
+        let Some(client) = self.client(circuit) else { return };
+        let bits = if client.puzzled { bits } else { 0 };
+        let draft = Draft::new(&network, client.epoch, client.next_hops(), bits, &seed);
+        client.draft = Some(draft);
+        if bits > 0 {
+            self.solving.push_back(circuit);
+        } else {
+            self.draft(circuit, 0);
+        }
+    }
+
+    /// Works on the puzzles of one own circuit for a moment.
+    pub(super) fn solve(&mut self) {
+        if let Some(circuit) = self.solving.pop_front() {
+            self.draft(circuit, Limits::PUZZLE_HASHES_PER_TICK);
+        }
+    }
+
+    /// Goes on with a CREATE message, for so many hashes, and sends it once it is complete.
+    fn draft(&mut self, circuit: LocalCircuitId, hashes: u32) {
+        let Some(client) = self.client(circuit) else { return };
+        let Some(mut draft) = client.draft.take() else { return };
+        match draft.work(hashes) {
+            Ok(true) => {
+                let (pending, create) = draft.finish();
                 client.pending = Some(pending);
-                Some(create.to_bytes())
+                self.send_next_create(circuit, &create.to_bytes());
+            }
+            Ok(false) => {
+                client.draft = Some(draft);
+                self.solving.push_back(circuit);
             }
             Err(OnionKeyError(hop)) => {
                 let blamed = Some(client.layers.len() + hop);
                 self.fail(circuit, DestroyReason::Handshake, blamed);
-                None
             }
         }
     }
 
-    pub(super) fn client_first_hop(&mut self, circuit: LocalCircuitId, link: LinkId) {
-        let Some(message) = self.next_create(circuit) else { return };
-        let Some(id) = self.send_create(circuit, link, Side::Next, &message) else {
-            return self.fail(circuit, DestroyReason::LinkLost, Some(0));
-        };
-        if let Some(client) = self.client(circuit) {
-            client.route = Some((link, id));
+    /// Sends a CREATE message to the first hop, or to the one after the last so far.
+    fn send_next_create(&mut self, circuit: LocalCircuitId, message: &[u8]) {
+        self.arm_hop_timer(circuit);
+        let Some(client) = self.client(circuit) else { return };
+        let Some(&(relay, _)) = client.next_hops().first() else { return };
+        if let Some(hop) = client.layers.len().checked_sub(1) {
+            let extend = [relay.as_bytes(), message].concat();
+            return self.originate_all(circuit, hop, Kind::Extend, &extend);
+        }
+        let link = self.peers.get(&relay).copied();
+        let sent = link.and_then(|link| Some((link, self.send_create(circuit, link, Side::Next, message)?)));
+        match self.client(circuit) {
+            Some(client) if sent.is_some() => client.route = sent,
+            _ => self.fail(circuit, DestroyReason::LinkLost, Some(0)),
         }
     }
 
@@ -237,28 +318,30 @@ impl Machine {
 
     /// Takes the relays' half of the handshakes and goes on to the next hop, if there is one.
     fn client_reply(&mut self, circuit: LocalCircuitId, reply: &[u8]) {
+        let proves = self.config.limits.transit_batches > 0;
         let Some(client) = self.client(circuit) else { return };
         let hop = client.layers.len();
         let seeds = client.pending.take().and_then(|pending| pending.finish(reply).ok());
         let Some(seeds) = seeds else {
             if client.awaits_all() {
-                return self.rebuild(circuit, true);
+                return self.rebuild(circuit);
             }
             return self.fail(circuit, DestroyReason::Handshake, Some(hop));
         };
         client.layers.extend(seeds.iter().map(|seed| ClientLayer::new(seed)));
+        if proves {
+            client.transit.keys.extend(seeds.iter().map(|seed| TransitKey::of(seed)));
+        }
         if client.is_built() {
             if let Some(at) = client.hop_deadline.take() {
                 self.timers.remove(&(at, Timer::Hop(circuit)));
             }
             self.outputs.push_back(Output::Built { circuit });
-            return;
+            self.ask_for_padding(circuit);
+            return self.promise_transit(circuit);
         }
-        let Some(&(relay, _)) = client.next_hops().first() else { return };
         self.arm_hop_timer(circuit);
-        let Some(create) = self.next_create(circuit) else { return };
-        let extend = [relay.as_bytes(), &create[..]].concat();
-        self.originate_all(circuit, hop, Kind::Extend, &extend);
+        self.next_create(circuit);
     }
 
     pub(super) fn client_cell(&mut self, circuit: LocalCircuitId, body: &mut Body) {
@@ -273,10 +356,19 @@ impl Machine {
         };
         let (built, last) = (client.is_built(), hop + 1 == client.layers.len());
         let Ok(message) = Message::read(body) else { return self.fail(circuit, protocol, Some(hop)) };
+        if message.kind == Kind::Drop && hop == 0 {
+            return self.on_drop(circuit, message.data, Some(hop));
+        }
+        self.padded_cell(circuit, Passed::Received);
+        let Some(client) = self.client(circuit) else { return };
         match message.kind {
             Kind::Truncated if hop + 1 < client.path.len() => {
                 let &[reason] = message.data else { return self.fail(circuit, protocol, Some(hop)) };
-                self.fail(circuit, DestroyReason::from_byte(reason), Some(hop + 1));
+                let (reason, blamed) = (DestroyReason::from_byte(reason), Some(hop + 1));
+                if built {
+                    return self.fail(circuit, reason, blamed);
+                }
+                self.try_again(circuit, reason, blamed, true);
             }
             Kind::Extended if last && !built && client.pending.is_some() => {
                 match client.assembler.push(message.more, message.data, CREATED_BYTES) {
@@ -295,6 +387,7 @@ impl Machine {
     /// Forgets an own circuit and says why; tells the first hop if `tell`.
     pub(super) fn close_client(&mut self, circuit: LocalCircuitId, closed: Closed, tell: bool) {
         let Some(Circuit::Client(client)) = self.circuits.remove(&circuit) else { return };
+        self.stop_padding(circuit, &client.padding);
         self.timers.remove(&(client.expiry, Timer::Expiry(circuit)));
         if let Some(at) = client.hop_deadline {
             self.timers.remove(&(at, Timer::Hop(circuit)));

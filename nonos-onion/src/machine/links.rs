@@ -21,9 +21,9 @@ pub(super) struct Link {
     pub(super) created: usize,
     in_flight: u32,
     scheduled: bool,
-    /// CREATE tokens in billionths, and when they were counted.
-    tokens: u128,
-    counted: Duration,
+    /// What CREATEs take, and those that solve a puzzle.
+    pub(super) creates: Bucket,
+    pub(super) puzzled: Bucket,
 }
 
 impl Link {
@@ -31,14 +31,30 @@ impl Link {
     pub(super) const fn is_peers(&self, id: u32) -> bool {
         (id & OPENER_BIT != 0) != self.opened
     }
+}
 
-    /// Takes a token for one CREATE.
-    pub(super) fn take_token(&mut self, now: Duration, per_second: u32, burst: u32) -> bool {
-        const ONE: u128 = 1_000_000_000;
+/// Tokens that come at a rate.
+pub(super) struct Bucket {
+    /// In billionths.
+    tokens: u128,
+    /// When they were counted.
+    counted: Duration,
+}
+
+impl Bucket {
+    const TOKEN: u128 = 1_000_000_000;
+
+    fn full(burst: u32, now: Duration) -> Self {
+        Self { tokens: u128::from(burst) * Self::TOKEN, counted: now }
+    }
+
+    /// Takes a token.
+    pub(super) fn take(&mut self, now: Duration, per_second: u32, burst: u32) -> bool {
         let since = now.saturating_sub(self.counted);
         self.counted = now;
-        self.tokens = (self.tokens + since.as_nanos() * u128::from(per_second)).min(u128::from(burst) * ONE);
-        match self.tokens.checked_sub(ONE) {
+        let most = u128::from(burst) * Self::TOKEN;
+        self.tokens = (self.tokens + since.as_nanos() * u128::from(per_second)).min(most);
+        match self.tokens.checked_sub(Self::TOKEN) {
             Some(rest) => {
                 self.tokens = rest;
                 true
@@ -64,14 +80,14 @@ impl Machine {
             created: 0,
             in_flight: 0,
             scheduled: false,
-            tokens: u128::from(self.config.limits.create_burst) * 1_000_000_000,
-            counted: self.now,
+            creates: Bucket::full(self.config.limits.create_burst, self.now),
+            puzzled: Bucket::full(self.config.limits.puzzled_create_burst, self.now),
         };
         self.links.insert(id, link);
         self.peers.insert(peer, id);
         for circuit in self.opening.remove(&peer).unwrap_or_default() {
             match self.circuits.get(&circuit) {
-                Some(Circuit::Client(_)) => self.client_first_hop(circuit, id),
+                Some(Circuit::Client(_)) => self.next_create(circuit),
                 Some(Circuit::Relay(_)) => self.relay_next_hop(circuit, id),
                 Some(Circuit::Ended(_)) | None => {}
             }

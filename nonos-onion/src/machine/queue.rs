@@ -131,6 +131,12 @@ impl Routes {
         self.routes.get(&id)?.end
     }
 
+    /// Cells of an id that wait.
+    #[cfg(feature = "padding")]
+    pub(super) fn waiting(&self, id: u32) -> usize {
+        self.routes.get(&id).map_or(0, Route::queued)
+    }
+
     pub(super) fn ends(&self) -> impl Iterator<Item = (LocalCircuitId, Side)> {
         self.routes.values().filter_map(|route| route.end)
     }

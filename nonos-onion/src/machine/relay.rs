@@ -1,20 +1,23 @@
 use core::time::Duration;
 
-use nonos_identity::NodeId;
+use nonos_identity::{Epoch, NodeId};
 use zeroize::Zeroizing;
 
+use super::padding::{Padding, Passed};
 use super::queue::Side;
+use super::transit::Transit;
 use super::{Circuit, LinkId, Machine, Output, Timer};
 use crate::cell::{Assembler, BODY_BYTES, Body, CellError, Command, DestroyReason, Fragment};
 use crate::cgo::{RelayLayer, Tag};
 use crate::circuit::{Closed, LocalCircuitId, MAX_PAYMENT_BYTES, Payment};
 use crate::epoch::Refusal;
-use crate::handshake::ephemeral;
+use crate::handshake::{LayerSeed, ephemeral};
 use crate::message::{Kind, Message};
 use crate::mux::Mux;
 use crate::records::{
-    BUILD_CELLS, CREATE_BYTES, CREATED_BYTES, Create, RecordError, RecordKey, Records, Routing,
+    BUILD_CELLS, CREATE_BYTES, CREATED_BYTES, Create, CreateHead, RecordError, RecordKey, Records, Routing,
 };
+use crate::transit::TransitKey;
 
 /// Length of an EXTEND message: the next relay's id and its CREATE message, in bytes.
 const EXTEND_BYTES: usize = 32 + CREATE_BYTES;
@@ -40,17 +43,22 @@ enum Next {
 
 /// A circuit of somebody else's that this node is a hop of.
 pub(super) struct Relay {
-    prev: (LinkId, u32),
+    pub(super) prev: (LinkId, u32),
     /// `None` until the CREATE is complete.
     pub(super) layer: Option<RelayLayer<BODY_BYTES>>,
     next: Next,
     /// Until the CREATED that answers this hop too comes back: the key of its keystream. As long
     /// as it is there the client knows no hop, so that only a DESTROY can reach it.
-    passing: Option<RecordKey>,
+    pub(super) passing: Option<RecordKey>,
     create: Assembler,
     extend: Assembler,
     pub(super) mux: Mux,
-    cells: u64,
+    /// RELAY cells on the link to the hop before, both directions.
+    pub(super) cells: u64,
+    pub(super) epoch: Epoch,
+    /// There once the layer is.
+    pub(super) transit: Option<Transit>,
+    pub(super) padding: Padding,
     payments: u32,
     hop_deadline: Option<Duration>,
     expiry: Option<Duration>,
@@ -91,7 +99,7 @@ impl Machine {
             Some((_, Side::Next)) => return Err(CellError),
             // The rest of a CREATE that was refused.
             None if !fragment.first => return Ok(()),
-            None => match self.admit_circuit(link, id)? {
+            None => match self.admit_circuit(link, id, fragment.data)? {
                 Some(circuit) => circuit,
                 None => return Ok(()),
             },
@@ -103,23 +111,25 @@ impl Machine {
         Ok(())
     }
 
-    /// Makes room for a circuit of the peer's, or refuses it.
-    fn admit_circuit(&mut self, link: LinkId, id: u32) -> Result<Option<LocalCircuitId>, CellError> {
-        let (now, full) = (self.now, self.circuits.len() >= self.config.limits.circuits);
-        let limits = &self.config.limits;
-        let (per_second, burst, per_link) =
-            (limits.creates_per_second, limits.create_burst, limits.circuits_per_link);
-        let timeout = limits.hop_timeout;
-        let mux = Mux::new(limits);
-        let Some(entry) = self.links.get_mut(&link) else { return Ok(None) };
+    /// Makes room for a circuit of the peer's, whose CREATE begins with `head`, or refuses it.
+    fn admit_circuit(
+        &mut self,
+        link: LinkId,
+        id: u32,
+        head: &[u8],
+    ) -> Result<Option<LocalCircuitId>, CellError> {
+        let Some(entry) = self.links.get(&link) else { return Ok(None) };
         // Nor one whose last circuit still leaves: an honest peer draws them at random.
         if !entry.is_peers(id) || entry.routes.contains(id) {
             return Err(CellError);
         }
-        if full || entry.created >= per_link || !entry.take_token(now, per_second, burst) {
+        if !self.admits(link, head) {
             self.refuse_create(link, id);
             return Ok(None);
         }
+        let (now, timeout) = (self.now, self.config.limits.hop_timeout);
+        let mux = Mux::new(&self.config.limits);
+        let Some(entry) = self.links.get_mut(&link) else { return Ok(None) };
         let deadline = now + timeout;
         let relay = Relay {
             prev: (link, id),
@@ -130,6 +140,9 @@ impl Machine {
             extend: Assembler::default(),
             mux,
             cells: BUILD_CELLS,
+            epoch: Epoch::from_number(0),
+            transit: None,
+            padding: Padding::default(),
             payments: 0,
             hop_deadline: Some(deadline),
             expiry: None,
@@ -143,52 +156,86 @@ impl Machine {
         Ok(Some(circuit))
     }
 
+    /// Whether there is room for a circuit of the peer's: as long as there is some for everybody, or for one
+    /// hash if its CREATE solves a puzzle.
+    fn admits(&mut self, link: LinkId, head: &[u8]) -> bool {
+        let (now, circuits, limits) = (self.now, self.circuits.len(), &self.config.limits);
+        let Some(entry) = self.links.get_mut(&link) else { return false };
+        if circuits >= limits.circuits || entry.created >= limits.circuits_per_link {
+            return false;
+        }
+        let head = CreateHead::read(head).ok().map(|(head, _)| head);
+        let full = |head: CreateHead| {
+            self.keys.check(head.epoch, &head.key, limits.creates_per_epoch) == Err(Refusal::Full)
+        };
+        if circuits < limits.unpuzzled(limits.circuits)
+            && entry.created < limits.unpuzzled(limits.circuits_per_link)
+            && !head.is_some_and(full)
+            && entry.creates.take(now, limits.creates_per_second, limits.create_burst)
+        {
+            return true;
+        }
+        // The hash first, so that nobody spends what is for those who solve.
+        limits.puzzle_bits > 0
+            && head.is_some_and(|head| {
+                head.solves(&self.config.network, self.config.node, limits.puzzle_bits)
+                    && entry.puzzled.take(now, limits.puzzled_creates_per_second, limits.puzzled_create_burst)
+                    && self.keys.spend(head.epoch, &head.key, limits.creates_per_epoch).is_ok()
+            })
+    }
+
     fn answer_create(&mut self, circuit: LocalCircuitId, link: LinkId, id: u32, message: &[u8]) {
-        let (mut create, routing, layer) = match self.respond(message) {
+        let (mut create, routing, seed) = match self.respond(message) {
             Ok(answer) => answer,
             Err(reason) => return self.close_relay(circuit, reason, true, false),
         };
         let expiry = self.expiry_of(create.epoch);
         let Some(relay) = self.relay(circuit) else { return };
-        relay.layer = Some(layer);
+        relay.layer = Some(RelayLayer::new(&seed));
+        relay.transit = Some(Transit::new(TransitKey::of(&seed)));
+        relay.epoch = create.epoch;
         relay.expiry = Some(expiry);
         if let Some(at) = relay.hop_deadline.take() {
             self.timers.remove(&(at, Timer::Hop(circuit)));
         }
         self.timers.insert((expiry, Timer::Expiry(circuit)));
-        let Some((next, slot)) = routing.onward else {
+        let Some(onward) = routing.onward else {
             return self.send_fragments(circuit, link, id, Command::Created, create.records.as_bytes());
         };
         if let Some(relay) = self.relay(circuit) {
             relay.passing = Some(routing.key);
         }
-        create.slot = slot;
-        self.connect(circuit, next, create.to_bytes());
+        (create.slot, create.nonce) = (onward.slot, onward.nonce);
+        self.connect(circuit, onward.relay, create.to_bytes());
     }
 
     /// The relay's half of the handshake: the message with its reply in place of its request.
-    fn respond(
-        &mut self,
-        message: &[u8],
-    ) -> Result<(Create, Routing, RelayLayer<BODY_BYTES>), DestroyReason> {
+    fn respond(&mut self, message: &[u8]) -> Result<(Create, Routing, LayerSeed), DestroyReason> {
         let (refuse, protocol) = (DestroyReason::Handshake, DestroyReason::Protocol);
         let mut create = Create::read(message).map_err(|RecordError| protocol)?;
+        let (epoch, limit) = (create.epoch, self.config.limits.creates_per_epoch);
+        let refused = |refusal| match refusal {
+            Refusal::Replay => refuse,
+            Refusal::Full => DestroyReason::Busy,
+        };
+        // Before the handshake, which costs a thousand times as much.
+        self.keys.check(epoch, ephemeral(create.request()), limit).map_err(refused)?;
         let seed = Zeroizing::new(self.draw_seed());
-        let secret = self.keys.secret(create.epoch).ok_or(refuse)?;
+        let secret = self.keys.secret(epoch).ok_or(refuse)?;
+        #[cfg(any(test, feature = "testing"))]
+        {
+            self.handshakes += 1;
+        }
         let responder =
             create.open(self.config.node, &self.config.network, secret, &seed).map_err(|_| refuse)?;
         // Only an authentic request enters the set, so that nobody can fill it with noise.
-        let (epoch, limit) = (create.epoch, self.config.limits.creates_per_epoch);
-        self.keys.admit(epoch, ephemeral(create.request()), limit).map_err(|refusal| match refusal {
-            Refusal::Replay => refuse,
-            Refusal::Full => DestroyReason::Busy,
-        })?;
+        self.keys.admit(epoch, ephemeral(create.request()), limit).map_err(refused)?;
         #[cfg(any(test, feature = "testing"))]
         self.opened_messages.push(responder.routing().to_vec());
         let routing = Routing::read(responder.routing()).map_err(|RecordError| protocol)?;
         let (reply, seed) = responder.reply().map_err(|_| refuse)?;
         create.answer(&reply, &routing.key);
-        Ok((create, routing, RelayLayer::new(&seed)))
+        Ok((create, routing, seed))
     }
 
     pub(super) fn relay_cell(&mut self, circuit: LocalCircuitId, side: Side, body: &mut Body) {
@@ -198,14 +245,16 @@ impl Machine {
         };
         relay.cells += 1;
         if side == Side::Next {
+            relay.transit.iter_mut().for_each(|transit| transit.onward_cells += 1);
             layer.inward(Command::Relay as u8, body);
             let (link, id) = relay.prev;
             self.push(circuit, link, id, Command::Relay, body);
-            return;
+            return self.padded_cell(circuit, Passed::Sent);
         }
         match (layer.outward(Command::Relay as u8, body), &relay.next) {
-            (Some(tag), _) => self.relay_message(circuit, tag, body),
+            (Some(tag), _) => return self.relay_message(circuit, tag, body),
             (None, &Next::Open(link, id)) => {
+                relay.transit.iter_mut().for_each(|transit| transit.onward_cells += 1);
                 self.push(circuit, link, id, Command::Relay, body);
             }
             // On its way when the circuit broke behind this hop.
@@ -214,6 +263,7 @@ impl Machine {
                 self.fail(circuit, DestroyReason::Integrity, None);
             }
         }
+        self.padded_cell(circuit, Passed::Received);
     }
 
     fn relay_message(&mut self, circuit: LocalCircuitId, tag: Tag, body: &Body) {
@@ -222,8 +272,13 @@ impl Machine {
         let protocol = DestroyReason::Protocol;
         let max_payments = self.config.limits.payments_per_circuit;
         let Ok(message) = Message::read(body) else { return self.fail(circuit, protocol, None) };
+        if message.kind == Kind::Drop {
+            return self.on_drop(circuit, message.data, None);
+        }
+        self.padded_cell(circuit, Passed::Received);
         let Some(relay) = self.relay(circuit) else { return };
         match message.kind {
+            Kind::Padding => self.on_padding(circuit, message.data),
             Kind::Extend if matches!(relay.next, Next::End) && relay.mux.is_empty() => {
                 match relay.extend.push(message.more, message.data, EXTEND_BYTES) {
                     Ok(Some(extend)) => self.extend(circuit, &extend),
@@ -236,6 +291,7 @@ impl Machine {
                 let (cells, bytes) = (relay.cells, message.data.to_vec());
                 self.outputs.push_back(Output::Paid(Payment { circuit, cells, bytes }));
             }
+            Kind::Transit => self.on_transit(circuit, message),
             Kind::Begin | Kind::Data | Kind::End | Kind::Sendme if matches!(relay.next, Next::End) => {
                 self.stream_message(circuit, message, tag, 0);
             }
@@ -345,6 +401,7 @@ impl Machine {
         tell_next: bool,
     ) {
         let Some(Circuit::Relay(relay)) = self.circuits.remove(&circuit) else { return };
+        self.stop_padding(circuit, &relay.padding);
         if let Some(at) = relay.hop_deadline {
             self.timers.remove(&(at, Timer::Hop(circuit)));
         }

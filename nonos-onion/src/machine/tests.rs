@@ -2,6 +2,10 @@
 
 mod build;
 mod ended;
+mod flood;
+mod padding;
+mod puzzle;
+mod transit;
 
 use nonos_identity::NetworkId;
 use zeroize::Zeroizing;
@@ -237,19 +241,26 @@ fn a_replayed_or_changed_create_is_refused() {
         mesh
     };
     assert_eq!(answer_to(&mut fresh(), cells.clone()).0, 3, "CREATED");
-    // Header 6, fragment header 3: suite at 9, epoch at 10..18, slot at 18, records from 19.
-    let request = 19 + usize::from(cells[18]) * RECORD_BYTES;
+    // Header 6, fragment header 3: suite at 9, epoch at 10..18, slot at 18, nonce, key from 27, records from 59.
+    let request = 59 + usize::from(cells[18]) * RECORD_BYTES;
     let at = |offset: usize| offset + (offset - 9) / FRAGMENT_BYTES * (CELL_BYTES - FRAGMENT_BYTES);
     let cases = [(9, "suite"), (17, "epoch"), (request, "ephemeral"), (request + 60, "payload")];
     for (offset, what) in cases {
         let mut changed = cells.clone();
         changed[at(offset)] ^= 1;
+        // The head repeats the key.
+        changed[27] ^= u8::from(offset == request);
         let refused = (DESTROY, DestroyReason::Handshake as u8);
         assert_eq!(answer_to(&mut fresh(), changed), refused, "{what}");
     }
     let mut moved = cells.clone();
     moved[18] = (moved[18] + 1) % 6;
+    let there = 59 + usize::from(moved[18]) * RECORD_BYTES;
+    (0..32).for_each(|byte| moved[27 + byte] = cells[at(there + byte)]);
     assert_eq!(answer_to(&mut fresh(), moved), (DESTROY, DestroyReason::Handshake as u8), "slot");
+    let mut differs = cells.clone();
+    differs[27] ^= 1;
+    assert_eq!(answer_to(&mut fresh(), differs), (DESTROY, DestroyReason::Protocol as u8), "another key");
     let mut beyond = cells;
     beyond[18] = 6;
     assert_eq!(answer_to(&mut fresh(), beyond), (DESTROY, DestroyReason::Protocol as u8), "no slot");

@@ -39,9 +39,9 @@ fn pass(hop: u8, create: &mut Create) -> Option<(LayerSeed, Routing)> {
     let routing = Routing::read(responder.routing()).unwrap();
     let (reply, seed) = responder.reply().unwrap();
     create.answer(&reply, &routing.key);
-    if let Some((next, slot)) = routing.onward {
-        assert_eq!(next, relay(hop + 1));
-        create.slot = slot;
+    if let Some(onward) = routing.onward {
+        assert_eq!(onward.relay, relay(hop + 1));
+        (create.slot, create.nonce) = (onward.slot, onward.nonce);
     }
     Some((seed, routing))
 }
@@ -278,14 +278,15 @@ fn a_request_opens_only_where_it_belongs() {
 #[test]
 fn routing_is_canonical() {
     let key = RecordKey(Zeroizing::new([7; 32]));
-    for onward in [None, Some((relay(3), Slot(5)))] {
+    let onward = |nonce| Some(Onward { relay: relay(3), slot: Slot(5), nonce: read_nonce([nonce; 8]) });
+    for onward in [None, onward(0), onward(9)] {
         let bytes = Routing { onward, key: key.clone() }.to_bytes();
         let read = Routing::read(&bytes).unwrap();
         assert_eq!((read.onward, *read.key.0), (onward, [7; 32]));
         // The flags, the relay and slot of a last hop, the slot's range, the padding.
         let wrong: &[(usize, u8)] = match onward {
-            None => &[(0, 2), (0, 3), (1, 1), (32, 1), (33, 1), (66, 1), (79, 1)],
-            Some(_) => &[(0, 1), (0, 2), (33, 3), (33, 0x80), (66, 1), (79, 1)],
+            None => &[(0, 2), (0, 3), (1, 1), (32, 1), (33, 1), (66, 1), (73, 1), (74, 1), (79, 1)],
+            Some(_) => &[(0, 1), (0, 2), (33, 3), (33, 0x80), (74, 1), (79, 1)],
         };
         for &(at, with) in wrong {
             let mut changed = bytes.clone();

@@ -16,11 +16,13 @@ use crate::machine::{Input, LinkId, Machine, Output};
 use crate::message::{Kind, Message};
 use crate::multipath::Manifest;
 use crate::multipath::frame::{Reply, Request};
-use crate::records::{CREATE_BYTES, Create, Pending, Routing, Slot};
+use crate::padding::Ask;
+use crate::records::{CREATE_BYTES, Create, Pending, RECORD_BYTES, Routing, Slot};
 use crate::service::{
     Client, DirectoryIndex, Outer, ServiceDescriptor, SharedRandom, SignedDescriptor, TimePeriod,
     validate_for_store,
 };
+use crate::transit::{Commitment, Hints, Receipt, Share, SignedReceipt};
 use crate::vanguard::Vanguards;
 
 /// Pads or cuts bytes to a length.
@@ -67,6 +69,11 @@ pub fn fuzz_cell(bytes: &[u8]) {
         Command::Destroy => {
             let _ = cell::read_reason(cell.body);
         }
+        Command::Ack => {
+            let Ok(ack) = cell::read_ack(cell.body) else { return };
+            cell::write_ack(&mut again, ack);
+            assert_eq!(again, *cell.body);
+        }
         Command::Relay => {}
     }
 }
@@ -81,6 +88,32 @@ pub fn fuzz_message(bytes: &[u8]) {
     let mut again = body;
     message.write(&mut again);
     assert_eq!(again, body);
+    if let Ok(hints) = Hints::read(message.data) {
+        assert_eq!(hints.to_bytes(), message.data);
+    }
+    if let Ok(ask) = Ask::read(message.data) {
+        assert_eq!(ask.to_bytes(), message.data);
+    }
+}
+
+/// Reads a commitment, a receipt and a share of it; what is accepted is written again and must be the same
+/// bytes, and proves nothing.
+///
+/// # Panics
+/// If a decoder is not canonical.
+pub fn fuzz_transit(bytes: &[u8]) {
+    fuzz_wire::<Commitment>(bytes);
+    fuzz_wire::<SignedReceipt>(bytes);
+    fuzz_wire::<Share>(bytes);
+    if let Ok(receipt) = SignedReceipt::parse(bytes) {
+        assert!(SignedReceipt::check(receipt, &NetworkId::from_name("fuzz")).is_err());
+    }
+    if let Ok(share) = wire::from_bytes::<Share>(bytes) {
+        let root = nonos_identity::Digest::from_bytes([7; 32]);
+        let epoch = Epoch::from_number(1);
+        let receipt = Receipt { epoch, count: 9, root };
+        assert!(share.check(&receipt, &Commitment { epoch, batches: 9, root }).is_err());
+    }
 }
 
 /// Reads a descriptor; what is accepted is written again and must be the same bytes.
@@ -264,23 +297,24 @@ pub fn fuzz_records(bytes: &[u8]) {
 #[must_use]
 pub fn valid_create(content: &[u8]) -> Vec<u8> {
     let mut message: [u8; CREATE_BYTES] = sized(content);
-    if let Some(slot) = message.get_mut(9) {
-        *slot %= 6;
-    }
+    let Some(slot) = message.get_mut(9) else { return message.to_vec() };
+    *slot %= 6;
+    let request = 50 + usize::from(*slot) * RECORD_BYTES;
+    message.copy_within(request..request + 32, 18);
     message.to_vec()
 }
 
 /// A hop's routing, for mutation.
 #[must_use]
 pub fn valid_routing(content: &[u8]) -> Vec<u8> {
-    let mut routing: [u8; 66] = sized(content);
+    let mut routing: [u8; 74] = sized(content);
     if let Some(flags) = routing.first_mut() {
         *flags = 0;
     }
     if let Some(slot) = routing.get_mut(33) {
         *slot %= 6;
     }
-    [&routing[..], &[0; 14]].concat()
+    [&routing[..], &[0; 6]].concat()
 }
 
 /// Feeds a node arbitrary cells over a link. The first bytes choose the commands.

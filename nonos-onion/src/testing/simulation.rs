@@ -243,13 +243,34 @@ impl Simulation {
     /// # Panics
     /// If it is not built within a minute.
     pub fn build(&mut self, path: &[usize]) -> LocalCircuitId {
+        let circuit = self.start(path);
+        let client = path.first().copied().unwrap_or_default();
+        self.run_until(client, |output| *output == Output::Built { circuit });
+        circuit
+    }
+
+    /// Starts to build a circuit, and does not wait for it.
+    ///
+    /// # Panics
+    /// If it is no path.
+    pub fn start(&mut self, path: &[usize]) -> LocalCircuitId {
         let (&client, hops) = path.split_first().expect("a client");
         let hops: Vec<_> = hops.iter().map(|&hop| self.descriptor(hop)).collect();
         let now = self.now;
         let circuit = self.node(client).machine.build(now, &hops).expect("a path");
         self.settle(client);
-        self.run_until(client, |output| *output == Output::Built { circuit });
         circuit
+    }
+
+    /// A node's public onion key of this epoch.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    #[must_use]
+    pub fn onion_key(&self, node: usize) -> [u8; 32] {
+        let epoch = Epoch::at(Timestamp::from_secs(self.now.as_secs()));
+        let node = self.nodes.get(node).expect("a node of this simulation");
+        node.machine.onion_key(epoch).expect("a key of this epoch")
     }
 
     /// Opens a stream of a node's own circuit.
@@ -314,6 +335,42 @@ impl Simulation {
     #[must_use]
     pub fn outputs(&self, node: usize) -> &[Output] {
         self.nodes.get(node).map_or(&[], |node| &node.outputs)
+    }
+
+    /// Puts cells on a link as if a node had sent them.
+    pub fn inject(&mut self, from: usize, to: usize, cells: &[u8]) {
+        self.transmit(from, to, cells);
+    }
+
+    /// Asks for a stream of a node's own circuit, and does not wait for an answer.
+    pub fn begin(&mut self, client: usize, circuit: LocalCircuitId) {
+        let now = self.now;
+        let _ = self.node(client).machine.open(now, circuit, 80);
+        self.settle(client);
+    }
+
+    /// Circuits that a node has, own and of others.
+    #[must_use]
+    pub fn circuits(&self, node: usize) -> usize {
+        self.nodes.get(node).map_or(0, |node| node.machine.circuits())
+    }
+
+    /// Streams of all circuits of a node.
+    #[must_use]
+    pub fn streams(&self, node: usize) -> usize {
+        self.nodes.get(node).map_or(0, |node| node.machine.streams())
+    }
+
+    /// Cells and DROPs that a node sent, and received, of each of its padded circuits.
+    #[must_use]
+    pub fn padding(&mut self, node: usize) -> Vec<[(u64, u64); 2]> {
+        self.node(node).machine.padding_counts()
+    }
+
+    /// Handshakes that a node has begun as a hop.
+    #[must_use]
+    pub fn handshakes(&self, node: usize) -> u64 {
+        self.nodes.get(node).map_or(0, |node| node.machine.handshakes())
     }
 
     /// Lets time pass.
@@ -425,10 +482,16 @@ impl Simulation {
     }
 
     fn carry(&mut self, from: usize, to: usize, buffer: Vec<u8>) {
+        let end = self.transmit(from, to, &buffer);
+        self.schedule(end, Event::Sent { from, to, buffer });
+    }
+
+    /// Puts bytes on a link; yields when they have left.
+    fn transmit(&mut self, from: usize, to: usize, buffer: &[u8]) -> Duration {
         let mut bytes = Vec::with_capacity(buffer.len());
         match self.faults.get_mut(&(from, to)) {
             Some(meddler) => buffer.chunks(CELL_BYTES).for_each(|cell| meddler.pass(cell, &mut bytes)),
-            None => bytes.extend_from_slice(&buffer),
+            None => bytes.extend_from_slice(buffer),
         }
         let LinkShape { latency, bytes_per_second } = self.shape_of(from, to);
         let nanos = buffer.len() as u64 * 1_000_000_000 / bytes_per_second;
@@ -438,7 +501,7 @@ impl Simulation {
         if !bytes.is_empty() {
             self.schedule(end + latency, Event::Cells { from, to, bytes });
         }
-        self.schedule(end, Event::Sent { from, to, buffer });
+        end
     }
 
     fn read(&mut self, node: usize, stream: StreamId) {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use nonos_identity::{Epoch, NetworkId};
 use nonos_onion::link::{BuildError, OpenError};
 use nonos_onion::testing::{Network, Node};
-use nonos_onion::{Closed, DestroyReason, Limits};
+use nonos_onion::{Closed, Config, DestroyReason, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::circuits::{echo, five, path, pattern};
@@ -150,7 +150,8 @@ async fn a_node_that_does_not_relay_still_answers() {
 async fn creates_are_limited_by_rate_and_by_number() {
     let network = Network::new();
     let client = network.add(0, |_| {}).await;
-    let relay = network.add(1, |config| config.limits.create_burst = 3).await;
+    let few = |config: &mut Config| (config.limits.create_burst, config.limits.puzzle_bits) = (3, 0);
+    let relay = network.add(1, few).await;
     for _ in 0..3 {
         drop(client.onion.build(vec![relay.descriptor.clone()]).await.unwrap());
     }
@@ -167,6 +168,18 @@ async fn creates_are_limited_by_rate_and_by_number() {
     first.close();
     first.closed().await;
     assert!(client.onion.build(vec![relay.descriptor.clone()]).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_busy_relay_takes_who_solves_its_puzzle() {
+    let network = Network::new();
+    let client = network.add(0, |_| {}).await;
+    let relay = network.add(1, |config| config.limits.create_burst = 1).await;
+    let destination = network.add(2, |_| {}).await;
+    let path = vec![relay.descriptor.clone(), destination.descriptor.clone()];
+    for _ in 0..3 {
+        drop(client.onion.build(path.clone()).await.unwrap());
+    }
 }
 
 #[tokio::test]

@@ -9,11 +9,14 @@ mod faults;
 mod guards;
 mod meddling;
 mod multipath;
+#[cfg(feature = "padding")]
+mod padding;
 mod paths;
 mod privacy;
 mod properties;
 mod rendezvous;
 mod service;
 mod suppression;
+mod transit;
 mod vanguards;
 mod vectors;

@@ -13,7 +13,7 @@ fn cells_of(mesh: &Mesh, from: u64, to: u64, command: Command) -> Vec<Vec<u8>> {
 }
 
 /// CREATE messages that a node got from the one before it.
-fn creates(mesh: &Mesh, node: u64) -> usize {
+pub(super) fn creates(mesh: &Mesh, node: u64) -> usize {
     cells_of(mesh, node - 1, node, Command::Create).len() / MESSAGE_CELLS
 }
 
@@ -43,7 +43,7 @@ fn spoil(link: (u64, u64), command: Command) -> Change {
 }
 
 /// Bytes go to the last node and back.
-fn works(mesh: &mut Mesh, circuit: LocalCircuitId) {
+pub(super) fn works(mesh: &mut Mesh, circuit: LocalCircuitId) {
     let (near, far) = mesh.open(circuit);
     let last = mesh.machines.len() - 1;
     mesh.machines[0].write(NOW, near, b"there");
@@ -202,10 +202,15 @@ fn strange_create(mesh: &Mesh, nodes: &[usize], change: impl FnOnce(&mut Create)
     let (_, mut create) = Pending::start(&network, epoch, &path, &[77; 32]).unwrap();
     change(&mut create);
     let message = create.to_bytes();
-    let fragments = crate::cell::Fragment::of(&message).map(|fragment| {
+    cells_with(0x8000_0100, &message)
+}
+
+/// A CREATE message as cells of a circuit id.
+pub(super) fn cells_with(id: u32, message: &[u8]) -> Vec<u8> {
+    let fragments = crate::cell::Fragment::of(message).map(|fragment| {
         let mut body = [0; BODY_BYTES];
         fragment.write(&mut body);
-        [&crate::cell::header(0x8000_0100, Command::Create)[..], &body].concat()
+        [&crate::cell::header(id, Command::Create)[..], &body].concat()
     });
     fragments.flatten().collect()
 }
