@@ -156,6 +156,14 @@ pub enum Output {
         /// The stream.
         stream: StreamId,
     },
+    /// What was not read of a stream that had ended, whose circuit the other end then closed:
+    /// [`Output::Closed`] follows.
+    Rest {
+        /// The stream.
+        stream: StreamId,
+        /// All of it; the end comes after it.
+        bytes: Vec<u8>,
+    },
     /// A stream broke; bytes may be missing.
     Reset {
         /// The stream.

@@ -301,6 +301,13 @@ impl Mux {
         Some(stream)
     }
 
+    /// What was not read of the streams that ended, for a circuit that is over.
+    pub(crate) fn take_rest(&mut self) -> impl Iterator<Item = (u16, Vec<u8>)> {
+        let streams = core::mem::take(&mut self.streams).into_iter();
+        let ended = streams.filter(|(_, stream)| stream.received_end && !stream.read_end);
+        ended.map(|(id, stream)| (id, stream.received.into()))
+    }
+
     fn insert(&mut self, id: u16, phase: Phase) {
         let stream = Stream {
             phase,

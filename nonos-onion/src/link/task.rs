@@ -330,6 +330,15 @@ impl Task {
                 }
                 Output::Readable { stream } => self.pump_in(stream),
                 Output::Writable { stream } => self.pump_out(stream),
+                Output::Rest { stream, bytes } => {
+                    if let Some(pipe) = self.pipes.get(&stream) {
+                        let mut state = pipe.lock();
+                        state.received.extend(&bytes);
+                        state.more = false;
+                        state.received_end = true;
+                        state.wake_reader();
+                    }
+                }
                 Output::Reset { stream } => {
                     if let Some(pipe) = self.pipes.remove(&stream) {
                         pipe.break_off(io::ErrorKind::ConnectionReset);

@@ -7,7 +7,7 @@ use super::queue::Side;
 use super::{Circuit, LinkId, Machine, Output, Timer};
 use crate::cell::{Assembler, BODY_BYTES, Body, CellError, Command, DestroyReason, Fragment};
 use crate::cgo::{RelayLayer, Tag};
-use crate::circuit::{Closed, LocalCircuitId, MAX_PAYMENT_BYTES, Payment};
+use crate::circuit::{Closed, LocalCircuitId, MAX_PAYMENT_BYTES, Payment, StreamId};
 use crate::epoch::Refusal;
 use crate::handshake::ephemeral;
 use crate::message::{Kind, Message};
@@ -342,14 +342,21 @@ impl Machine {
         tell_prev: bool,
         tell_next: bool,
     ) {
-        let Some(Circuit::Relay(relay)) = self.circuits.remove(&circuit) else { return };
+        let Some(Circuit::Relay(mut relay)) = self.circuits.remove(&circuit) else { return };
+        self.buffered -= relay.mux.buffered();
+        if reason == DestroyReason::Finished {
+            let rest = relay.mux.take_rest().map(|(number, bytes)| {
+                let stream = StreamId { circuit, number };
+                Output::Rest { stream, bytes }
+            });
+            self.outputs.extend(rest);
+        }
         if let Some(at) = relay.hop_deadline {
             self.timers.remove(&(at, Timer::Hop(circuit)));
         }
         if let Some(at) = relay.expiry {
             self.timers.remove(&(at, Timer::Expiry(circuit)));
         }
-        self.buffered -= relay.mux.buffered();
         let (link, id) = relay.prev;
         self.drop_route(link, id, reason, tell_prev);
         self.leave_next(circuit, relay.next, reason, tell_next);
