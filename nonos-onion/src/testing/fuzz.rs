@@ -317,9 +317,10 @@ pub fn valid_introduction(seed: &[u8; 32]) -> Vec<u8> {
         keys: &PeriodKeys::of(&network, &service, TimePeriod::from_number(20_000)),
     };
     let key = StaticSecret::from_bytes(&[4; 32]).public();
-    let (_, sealed) = meeting::Initiator::start(&context, &key, &introduction(seed), seed)
-        .expect("the key is no small one");
-    Introduce { auth_key: *service.as_bytes(), effort: Effort::NONE, nonce: 0, sealed }.write()
+    let started = meeting::Initiator::start(&context, &key, &introduction(seed), seed);
+    let message =
+        |(_, sealed)| Introduce { auth_key: *service.as_bytes(), effort: Effort::NONE, nonce: 0, sealed };
+    started.map(message).map(|message| message.write()).unwrap_or_default()
 }
 
 /// The content of an introduction, as it is encrypted, for mutation.
