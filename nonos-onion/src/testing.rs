@@ -14,9 +14,10 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 pub use crate::testing::fuzz::{
-    fuzz_cell, fuzz_conflux, fuzz_descriptor, fuzz_guards, fuzz_handshake, fuzz_machine, fuzz_manifest,
-    fuzz_message, fuzz_multipath, fuzz_records, fuzz_service_descriptor, fuzz_transit, fuzz_vanguards,
-    valid_cell, valid_create, valid_frames, valid_message, valid_routing,
+    fuzz_cell, fuzz_conflux, fuzz_descriptor, fuzz_guards, fuzz_handshake, fuzz_introduction, fuzz_machine,
+    fuzz_manifest, fuzz_message, fuzz_multipath, fuzz_records, fuzz_service_descriptor, fuzz_transit,
+    fuzz_vanguards, valid_cell, valid_create, valid_frames, valid_introduction, valid_introduction_content,
+    valid_message, valid_routing,
 };
 pub use crate::testing::network::{MemoryLinks, Network, Node, Observer, Seen, View};
 pub use crate::testing::rendezvous::{HubNetwork, HubStream};

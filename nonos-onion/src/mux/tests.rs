@@ -20,7 +20,7 @@ fn message(kind: Kind, stream: u16, data: &[u8]) -> Message<'_> {
 fn open() -> Mux {
     let mut mux = Mux::new(&limits());
     assert_eq!(mux.begin(), Some(1));
-    assert_eq!(mux.sendable_cells(1), 0);
+    assert_eq!(mux.sendable_cells(1), 2 * STEP, "an answer is not waited for");
     let (change, _) = mux.receive(message(Kind::Connected, 1, &[]), [0; 16], false, NOW).unwrap();
     assert_eq!(change, Some(Change::Opened { stream: 1 }));
     mux
@@ -193,4 +193,32 @@ fn waiting_streams_take_turns() {
     let mut writable = Vec::new();
     mux.take_writable(&mut writable);
     assert_eq!(writable, [2, 1]);
+}
+
+#[test]
+fn an_offered_stream_sends_nothing_before_it_is_accepted() {
+    let mut mux = Mux::new(&limits());
+    mux.receive(message(Kind::Begin, 7, &[0, 80]), [0; 16], true, NOW).unwrap();
+    assert_eq!(mux.sendable_cells(7), 0);
+    assert!(mux.accept(7));
+    assert_eq!(mux.sendable_cells(7), 2 * STEP);
+}
+
+#[test]
+fn the_rest_is_of_streams_that_have_ended() {
+    let mut mux = Mux::new(&limits());
+    for stream in [1, 2, 3] {
+        mux.receive(message(Kind::Begin, stream, &[0, 80]), [0; 16], true, NOW).unwrap();
+        assert!(mux.accept(stream));
+        mux.receive(message(Kind::Data, stream, b"data"), [0; 16], true, NOW).unwrap();
+    }
+    for stream in [1, 2] {
+        mux.receive(message(Kind::End, stream, &[1]), [0; 16], true, NOW).unwrap();
+    }
+    assert!(mux.read(2, 100, &mut Vec::new()).end);
+    mux.keep_ended();
+    assert_eq!(mux.streams().collect::<Vec<_>>(), [1]);
+    assert_eq!((mux.buffered(), mux.sendable_cells(1)), (4, 0));
+    let mut rest = Vec::new();
+    assert!(mux.read(1, 100, &mut rest).end && rest == b"data" && mux.is_empty());
 }

@@ -1,8 +1,10 @@
 use core::fmt;
 use core::time::Duration;
+use std::collections::VecDeque;
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nonos_identity::{OnionAddress, StaticSecret};
+use nonos_identity::{OnionAddress, PublicKey, StaticSecret};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -26,6 +28,8 @@ use crate::service::{DescriptorError, DirectoryError, IntroductionPoint, Opened,
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(40);
 /// Introduction points that a client tries of one descriptor. Against a service that sends it around.
 pub const MAX_ATTEMPTS: usize = 3;
+/// Circuits that are built ahead. The oldest goes.
+const MAX_SPARES: usize = 8;
 /// Times that a client works on one introduction.
 const MAX_BIDS: usize = 3;
 
@@ -96,20 +100,22 @@ pub struct Dialer {
     environment: Environment,
     draw: Draw,
     fetched: Fetched,
+    /// Circuits to introduction points, by the authentication key there, the oldest first.
+    spares: Mutex<VecDeque<([u8; 32], CircuitHandle)>>,
 }
 
 impl Dialer {
     /// `seed` is fresh randomness.
     #[must_use]
     pub fn new(environment: Environment, seed: &[u8; 32]) -> Self {
-        Self { environment, draw: Draw::new(seed), fetched: Fetched::default() }
+        Self { environment, draw: Draw::new(seed), fetched: Fetched::default(), spares: Mutex::default() }
     }
 
     /// Opens a stream to a port of a service; `client_key` is the secret by which the service authorised this
     /// client, if it did. Dropping the future leaves nothing behind.
     ///
-    /// With a descriptor at hand it takes three round trips over a path of circuits: the circuits to both relays are
-    /// built at the same time, and nothing waits for a stream to be opened.
+    /// With a descriptor at hand it takes four round trips over a path, and three after [`Self::prepare`]: the
+    /// circuits to both relays are built at the same time, and nothing waits for a stream to be opened.
     ///
     /// # Errors
     /// [`DialError`], of the last introduction point that was tried.
@@ -129,9 +135,44 @@ impl Dialer {
         }
     }
 
+    /// Fetches a service's descriptor, if none is at hand, and builds the first circuit of the next
+    /// [`Self::dial`] to it. The circuit carries that one dial, and lives as long as the epoch.
+    ///
+    /// # Errors
+    /// [`DialError`].
+    pub async fn prepare(
+        &self,
+        address: &OnionAddress,
+        client_key: Option<&StaticSecret>,
+    ) -> Result<(), DialError> {
+        let found = self.fetched.descriptor(&self.environment, address, client_key, false).await?;
+        let points = found.opened.descriptor.points();
+        let Some(point) = points.get(self.draw.below(points.len())) else { return Ok(()) };
+        let circuit = self.environment.circuits.build(point.into(), Purpose::Introduce).await?;
+        let mut spares = self.spares();
+        if spares.len() >= MAX_SPARES {
+            spares.pop_front();
+        }
+        spares.push_back((*point.auth_key.as_bytes(), circuit));
+        Ok(())
+    }
+
+    /// A circuit to an introduction point that is ready, if there is one.
+    fn spare(&self, auth_key: &PublicKey) -> Option<CircuitHandle> {
+        let mut spares = self.spares();
+        let at = spares.iter().position(|(key, _)| key == auth_key.as_bytes())?;
+        spares.remove(at).map(|(_, circuit)| circuit)
+    }
+
+    fn spares(&self) -> MutexGuard<'_, VecDeque<([u8; 32], CircuitHandle)>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn visit(&self, opened: &Opened, port: u16) -> Result<ServiceStream, DialError> {
         let mut points: Vec<_> = opened.descriptor.points().iter().collect();
         self.draw.shuffle(&mut points);
+        let ready: Vec<[u8; 32]> = self.spares().iter().map(|(key, _)| *key).collect();
+        points.sort_by_key(|point| !ready.contains(point.auth_key.as_bytes()));
         let mut last = DialError::Timeout;
         for point in points.into_iter().take(MAX_ATTEMPTS) {
             match timeout(ATTEMPT_TIMEOUT, self.attempt(opened, point, port)).await {
@@ -189,7 +230,15 @@ impl Dialer {
 
     /// Has the introduction passed on, by work if others offer some.
     async fn introduce(&self, point: &IntroductionPoint, sealed: Sealed) -> Result<(), DialError> {
-        let mut stream = self.open(point.into(), Purpose::Introduce, ports::INTRODUCE).await?;
+        let mut stream = match self.spare(&point.auth_key) {
+            // One that has ended meanwhile takes no stream.
+            Some(circuit) => circuit.open_early(ports::INTRODUCE).await.ok(),
+            None => None,
+        };
+        let mut stream = match stream.take() {
+            Some(stream) => stream,
+            None => self.open(point.into(), Purpose::Introduce, ports::INTRODUCE).await?,
+        };
         let name = puzzle::name(&point.auth_key, &sealed[..]);
         let auth_key = *point.auth_key.as_bytes();
         let mut request = Introduce { auth_key, effort: Effort::NONE, nonce: 0, sealed };

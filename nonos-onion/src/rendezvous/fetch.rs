@@ -3,10 +3,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nonos_identity::{OnionAddress, StaticSecret, Timestamp};
+use tokio::task::JoinSet;
 
 use crate::rendezvous::Environment;
 use crate::rendezvous::dial::DialError;
-use crate::service::{Client, Directory, MAX_COPIES, Opened, TimePeriod};
+use crate::service::{Client, DirectoryError, MAX_COPIES, Opened, REPLICAS, TimePeriod};
 
 /// Most descriptors that a client keeps, about 2 kB each. Beyond, those that expire first go, and with them
 /// the memory of their revision.
@@ -46,20 +47,21 @@ impl Fetched {
             return Ok(Found { opened, kept: true });
         }
         let random = (environment.randoms)(period).ok_or(DialError::NoRandom(period))?;
-        let [first, second] = client
-            .indices(period, &random)
-            .try_into()
-            .unwrap_or_else(|_| unreachable!("a service has two indices"));
-        let directory: &dyn Directory = &*environment.directory;
-        let (one, other) = tokio::join!(directory.fetch(first), directory.fetch(second));
-        let copies = match (one, other) {
-            (Ok(mut one), Ok(other)) => {
-                one.truncate(MAX_COPIES / 2);
-                one.into_iter().chain(other).collect()
+        let mut fetches = JoinSet::new();
+        for index in client.indices(period, &random) {
+            fetches.spawn(environment.directory.fetch(index));
+        }
+        let (mut copies, mut failed) = (Vec::new(), None);
+        while let Some(fetched) = fetches.join_next().await {
+            match fetched.unwrap_or(Err(DirectoryError::Unreachable)) {
+                // No replica crowds another one out.
+                Ok(found) => copies.extend(found.into_iter().take(MAX_COPIES / usize::from(REPLICAS))),
+                Err(error) => failed = Some(error),
             }
-            (Ok(copies), Err(_)) | (Err(_), Ok(copies)) => copies,
-            (Err(error), Err(_)) => return Err(error.into()),
-        };
+        }
+        if let (true, Some(error)) = (copies.is_empty(), failed) {
+            return Err(error.into());
+        }
         let opened = client.open_newest(period, &copies, now, last.map(|opened| opened.revision))?;
         self.keep(key, opened.clone(), now);
         Ok(Found { opened, kept: false })

@@ -253,7 +253,7 @@ pub(crate) fn ephemeral(message: &[u8; INTRODUCTION_BYTES]) -> &[u8; 32] {
     message.first_chunk().expect("an introduction is longer than a key")
 }
 
-fn read_content(padded: &[u8]) -> Option<Introduction> {
+pub(crate) fn read_content(padded: &[u8]) -> Option<Introduction> {
     wire::from_bytes(unpad(padded)?).ok()
 }
 

@@ -168,7 +168,7 @@ impl Host {
         published.wait_for(|published| published.count > 0).await.is_ok()
     }
 
-    /// How often it has been published so far, both periods together.
+    /// How often it has been published so far.
     #[must_use]
     pub fn publications(&self) -> u64 {
         self.published.borrow().count
@@ -326,10 +326,11 @@ impl Task {
 
     async fn publish(&mut self) {
         let listed: Vec<IntroductionPoint> = self.up().cloned().collect();
-        let keys = listed.iter().map(|point| *point.auth_key.as_bytes()).collect();
+        let keys: BTreeSet<[u8; 32]> = listed.iter().map(|point| *point.auth_key.as_bytes()).collect();
         let relays: Vec<NodeId> = listed.iter().map(|point| point.relay).collect();
         let Ok(content) = ServiceDescriptor::new(listed) else { return };
-        if self.publisher.publish(&self.shared, &content).await {
+        let changed = self.shown != keys;
+        if self.publisher.publish(&self.shared, &content, changed).await {
             self.shown = keys;
             self.publications.send_modify(|published| {
                 published.count += 1;

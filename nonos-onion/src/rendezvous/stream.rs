@@ -282,7 +282,8 @@ mod tests {
     #[tokio::test]
     async fn changed_repeated_and_reordered_frames_are_refused() {
         let frame = 2 + 5 + 16;
-        let cases: [(&str, fn(&mut Vec<u8>)); 4] = [
+        type Change = fn(&mut Vec<u8>);
+        let cases: [(&str, Change); 4] = [
             ("a flipped bit", |wire| wire[10] ^= 1),
             ("a repeated frame", |wire| wire.copy_within(0..23, 23)),
             ("a frame left out", |wire| drop(wire.drain(..23))),

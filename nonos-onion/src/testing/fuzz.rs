@@ -1,7 +1,9 @@
 use core::time::Duration;
 
 use nonos_identity::wire::{self, Wire};
-use nonos_identity::{Epoch, NetworkId, NodeId, OnionAddress, OnionNetwork, SigningKey, Timestamp};
+use nonos_identity::{
+    Epoch, NetworkId, NodeId, OnionAddress, OnionNetwork, SigningKey, StaticSecret, Timestamp,
+};
 use zeroize::Zeroizing;
 
 use crate::cell::{self, BODY_BYTES, Body, CELL_BYTES, Cell, Command, Fragment};
@@ -18,8 +20,13 @@ use crate::multipath::Manifest;
 use crate::multipath::frame::{Reply, Request};
 use crate::padding::Ask;
 use crate::records::{CREATE_BYTES, Create, Pending, RECORD_BYTES, Routing, Slot};
+use crate::rendezvous::frame::{
+    ANSWER_BYTES, Answer, CHALLENGE_BYTES, ESTABLISH_BYTES, Establish, INTRODUCE_BYTES, Introduce,
+};
+use crate::rendezvous::handshake as meeting;
+use crate::rendezvous::puzzle::Effort;
 use crate::service::{
-    Client, DirectoryIndex, Outer, ServiceDescriptor, SharedRandom, SignedDescriptor, TimePeriod,
+    Client, DirectoryIndex, Outer, PeriodKeys, ServiceDescriptor, SharedRandom, SignedDescriptor, TimePeriod,
     validate_for_store,
 };
 use crate::transit::{Commitment, Hints, Receipt, Share, SignedReceipt};
@@ -348,4 +355,72 @@ pub fn fuzz_machine(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// Reads every message of a hub and the content of an introduction; what is accepted is written again and must
+/// be the same bytes. Shows the bytes to a hub as a signature and to a service as an introduction too, which both
+/// must refuse.
+///
+/// # Panics
+/// If a decoder is not canonical, or something is accepted that nobody can have made.
+pub fn fuzz_introduction(bytes: &[u8]) {
+    let network = NetworkId::from_name("fuzz");
+    let relay = NodeId::from_bytes([1; 32]);
+    let establish: [u8; ESTABLISH_BYTES] = sized(bytes);
+    if let Ok(read) = Establish::read(&establish) {
+        assert_eq!(read.write(), establish);
+        assert!(read.check(&network, relay, &[2; CHALLENGE_BYTES]).is_err());
+    }
+    let introduce: [u8; INTRODUCE_BYTES] = sized(bytes);
+    if let Ok(read) = Introduce::read(&introduce) {
+        assert_eq!(read.write(), introduce);
+    }
+    let answer: [u8; ANSWER_BYTES] = sized(bytes);
+    if let Ok(read) = Answer::read(&answer) {
+        assert_eq!(read.write(), answer);
+    }
+    fuzz_wire::<meeting::Introduction>(bytes);
+    if let Some(content) = meeting::read_content(bytes) {
+        assert!(wire::to_bytes(&content).len() < bytes.len());
+    }
+    let service = SigningKey::from_seed(&[3; 32]).public();
+    let context = meeting::Context {
+        network: &network,
+        relay,
+        auth_key: &service,
+        keys: &PeriodKeys::of(&network, &service, TimePeriod::from_number(20_000)),
+    };
+    let secret = StaticSecret::from_bytes(&[4; 32]);
+    assert!(meeting::Responder::read(&context, &secret, &sized(bytes), &[5; 32]).is_err());
+}
+
+/// A well-formed message of a client to a hub, for mutation.
+#[must_use]
+pub fn valid_introduction(seed: &[u8; 32]) -> Vec<u8> {
+    let network = NetworkId::from_name("fuzz");
+    let service = SigningKey::from_seed(&[6; 32]).public();
+    let context = meeting::Context {
+        network: &network,
+        relay: NodeId::from_bytes([1; 32]),
+        auth_key: &service,
+        keys: &PeriodKeys::of(&network, &service, TimePeriod::from_number(20_000)),
+    };
+    let key = StaticSecret::from_bytes(&[4; 32]).public();
+    let started = meeting::Initiator::start(&context, &key, &introduction(seed), seed);
+    let message =
+        |(_, sealed)| Introduce { auth_key: *service.as_bytes(), effort: Effort::NONE, nonce: 0, sealed };
+    started.map(message).map(|message| message.write()).unwrap_or_default()
+}
+
+/// The content of an introduction, as it is encrypted, for mutation.
+#[must_use]
+pub fn valid_introduction_content(seed: &[u8; 32]) -> Vec<u8> {
+    wire::to_bytes(&introduction(seed))
+}
+
+fn introduction(seed: &[u8; 32]) -> meeting::Introduction {
+    let [first, ..] = *seed;
+    let epoch = Epoch::from_number(u64::from(first));
+    let rendezvous = meeting::RelayHint { relay: NodeId::from_bytes(*seed), onion_key: *seed, epoch };
+    meeting::Introduction { rendezvous, cookie: *seed, port: 80 }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nonos_identity::{Epoch, NodeId, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::JoinSet;
 
 use crate::descriptor::RelayDescriptor;
 use crate::guard::GuardSet;
@@ -56,6 +57,8 @@ struct Relay {
     id: NodeId,
     onion: Onion,
     hub: Hub,
+    /// The streams of its hub end with it.
+    _task: JoinSet<()>,
 }
 
 impl HubNetwork {
@@ -85,15 +88,17 @@ impl HubNetwork {
     async fn add_relay(&mut self, number: u8, limits: HubLimits) {
         let Node { id, onion, mut incoming, .. } = self.network.add(number, |_| {}).await;
         let hub = Hub::new(self.network.id(), id, limits, &[number; 32]);
-        self.relays.push(Relay { number, id, onion, hub: hub.clone() });
-        let seen = Arc::clone(&self.seen);
-        tokio::spawn(async move {
+        let (relay_hub, seen) = (hub.clone(), Arc::clone(&self.seen));
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut streams = JoinSet::new();
             while let Some(incoming) = incoming.recv().await {
                 let (hub, seen) = (hub.clone(), Arc::clone(&seen));
                 let stream = Recorded::new(incoming.stream, id, incoming.port, seen);
-                tokio::spawn(async move { hub.serve(incoming.circuit, incoming.port, stream).await });
+                streams.spawn(async move { hub.serve(incoming.circuit, incoming.port, stream).await });
             }
         });
+        self.relays.push(Relay { number, id, onion, hub: relay_hub, _task: task });
     }
 
     /// The network under it.

@@ -240,3 +240,43 @@ async fn memory_links_keep_the_contract() {
     let _ = (near, LinkId(0));
     check_links(&Pairs(network, sender), far, async || receiver.recv().await.unwrap()).await;
 }
+
+/// Whoever closes a circuit after a stream has ended takes nothing of the stream along, even if it is not read yet.
+#[tokio::test]
+async fn what_a_stream_sent_before_its_circuit_closed_arrives() {
+    let (_network, mut nodes) = five().await;
+    for len in [1, 5_000, 300_000] {
+        let circuit = nodes[0].onion.build(path(&nodes)).await.unwrap();
+        let mut stream = circuit.open_early(80).await.unwrap();
+        let sent = pattern(len, 3);
+        stream.write_all(&sent).await.unwrap();
+        stream.shutdown().await.unwrap();
+        drop((stream, circuit));
+        let mut far = nodes[4].incoming.recv().await.unwrap();
+        // Everything has come by now, in one batch with the end of the circuit.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let mut received = Vec::new();
+        far.stream.read_to_end(&mut received).await.unwrap();
+        assert!(received == sent, "{} of {len} bytes", received.len());
+    }
+}
+
+#[tokio::test]
+async fn an_early_stream_carries_bytes_at_once_and_breaks_if_it_is_refused() {
+    let (_network, mut nodes) = five().await;
+    let circuit = nodes[0].onion.build(path(&nodes)).await.unwrap();
+    let mut early = circuit.open_early(80).await.unwrap();
+    early.write_all(b"early").await.unwrap();
+    let mut far = nodes[4].incoming.recv().await.unwrap();
+    let mut bytes = [0; 5];
+    far.stream.read_exact(&mut bytes).await.unwrap();
+    far.stream.write_all(&bytes).await.unwrap();
+    early.read_exact(&mut bytes).await.unwrap();
+    assert_eq!(&bytes, b"early");
+    drop(nodes.pop().unwrap().incoming);
+    let mut refused = circuit.open_early(81).await.unwrap();
+    // The refusal may come first.
+    let _ = refused.write_all(b"early").await;
+    let error = refused.read_exact(&mut bytes).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+}

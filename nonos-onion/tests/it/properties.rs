@@ -1,8 +1,8 @@
 use nonos_identity::wire;
 use nonos_onion::testing::{
     arb_descriptor, arb_pinned, fuzz_cell, fuzz_conflux, fuzz_descriptor, fuzz_guards, fuzz_handshake,
-    fuzz_machine, fuzz_message, fuzz_records, fuzz_vanguards, valid_cell, valid_create, valid_frames,
-    valid_message, valid_routing,
+    fuzz_introduction, fuzz_machine, fuzz_message, fuzz_records, fuzz_vanguards, valid_cell, valid_create,
+    valid_frames, valid_introduction, valid_introduction_content, valid_message, valid_routing,
 };
 use nonos_onion::{GuardSet, RelayDescriptor, Vanguards};
 use proptest::collection::vec;
@@ -62,6 +62,15 @@ proptest! {
         fuzz_conflux(&frames);
         fuzz_conflux(&mutate(frames, &changes));
         fuzz_conflux(&content);
+    }
+
+    #[test]
+    fn messages_of_hubs_are_canonical(seed: [u8; 32], bytes in vec(any::<u8>(), 0..1600), changes in changes()) {
+        fuzz_introduction(&bytes);
+        for valid in [valid_introduction(&seed), valid_introduction_content(&seed)] {
+            fuzz_introduction(&valid);
+            fuzz_introduction(&mutate(valid, &changes));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use nonos_identity::{Epoch, SigningKey, StaticSecret};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 
 use crate::circuit::OpenError;
 use crate::link::OnionStream;
@@ -32,6 +32,9 @@ const REPLAY_BYTES: usize = 16;
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Attempts until another relay takes the place of this one.
 const MAX_FAILURES: u32 = 4;
+/// Latest moment of an epoch at which a point takes a new circuit, in seconds, half of the grace of the old one. At
+/// random, so that not all points of all services come at once.
+const MAX_DELAY_SECS: usize = 30;
 /// Pause after the first failure; it doubles with each further one.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 
@@ -59,6 +62,8 @@ pub(super) struct Point {
     relay: RelayHint,
     auth: SigningKey,
     encryption: StaticSecret,
+    /// When in an epoch it takes a new circuit.
+    delay: Duration,
     /// The ephemeral keys of all introductions that were taken.
     seen: BTreeSet<[u8; REPLAY_BYTES]>,
     answering: JoinSet<()>,
@@ -83,7 +88,8 @@ impl Point {
         encryption: StaticSecret,
     ) -> Self {
         let (seen, answering) = (BTreeSet::new(), JoinSet::new());
-        Self { shared, number, relay, auth, encryption, seen, answering }
+        let delay = Duration::from_secs(shared.draw.below(MAX_DELAY_SECS) as u64);
+        Self { shared, number, relay, auth, encryption, delay, seen, answering }
     }
 
     pub(super) async fn run(mut self) {
@@ -95,6 +101,8 @@ impl Point {
     /// Serves until the point is used up, or its relay cannot be reached.
     async fn serve(&mut self) -> Option<()> {
         let mut link = self.establish_or_give_up().await?;
+        let mut check = tokio::time::interval(CLOCK_CHECK);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The last one, for what was on its way when the new one came.
         let mut retired: Option<Link> = None;
         while self.seen.len() < MAX_INTRODUCTIONS {
@@ -111,8 +119,10 @@ impl Point {
                     None => retired = None,
                 },
                 Some(_) = self.answering.join_next() => link.grant(1).await,
-                () = tokio::time::sleep(CLOCK_CHECK) => {
-                    if link.epoch != Epoch::at(self.shared.now())
+                _ = check.tick() => {
+                    let now = self.shared.now();
+                    if link.epoch != Epoch::at(now)
+                        && now >= Epoch::at(now).start().saturating_add(self.delay)
                         && let Ok(next) = self.establish().await
                     {
                         retired = Some(core::mem::replace(&mut link, next));

@@ -39,25 +39,36 @@ impl Publisher {
 
     /// Whether a period has no descriptor, or none that is fresh.
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
-        let epoch = Epoch::at(now).number();
-        let fresh = |period: &TimePeriod| {
-            let done = self.done.get(period);
-            done.is_some_and(|(_, at)| (at.number()..at.number() + REPUBLISH_EPOCHS).contains(&epoch))
-        };
-        !TimePeriod::published_at(now).iter().all(fresh)
+        TimePeriod::published_at(now).into_iter().any(|period| self.is_period_due(period, now))
     }
 
-    /// Publishes for both periods; whether each is at one directory at least.
-    pub(super) async fn publish(&mut self, shared: &Shared, content: &ServiceDescriptor) -> bool {
+    fn is_period_due(&self, period: TimePeriod, now: Timestamp) -> bool {
+        let epoch = Epoch::at(now).number();
+        let fresh = |at: Epoch| (at.number()..at.number().saturating_add(REPUBLISH_EPOCHS)).contains(&epoch);
+        !self.done.get(&period).is_some_and(|&(_, at)| fresh(at))
+    }
+
+    /// Publishes what is due, or for both periods if the content has changed. Whether clients find the
+    /// service now: what failed beside the current period is tried again after a pause.
+    pub(super) async fn publish(
+        &mut self,
+        shared: &Shared,
+        content: &ServiceDescriptor,
+        changed: bool,
+    ) -> bool {
         let now = shared.now();
         self.done.retain(|period, _| period.is_live(now));
-        let mut complete = true;
+        self.not_before = None;
         for period in TimePeriod::published_at(now) {
+            if !changed && !self.is_period_due(period, now) {
+                continue;
+            }
             let published = timeout(PUBLISH_TIMEOUT, self.publish_for(period, now, shared, content)).await;
-            complete &= published.unwrap_or(false);
+            if !published.unwrap_or(false) {
+                self.not_before = Some(Instant::now() + RETRY);
+            }
         }
-        self.not_before = (!complete).then(|| Instant::now() + RETRY);
-        complete
+        !self.is_period_due(TimePeriod::at(now), now)
     }
 
     async fn publish_for(
@@ -67,14 +78,15 @@ impl Publisher {
         shared: &Shared,
         content: &ServiceDescriptor,
     ) -> bool {
-        let Some(random) = (shared.environment.randoms)(period) else { return false };
         let revision = self.revision(period, now);
+        // Not done until a directory says so.
+        self.done.insert(period, (revision, Epoch::from_number(0)));
+        let Some(random) = (shared.environment.randoms)(period) else { return false };
         let epoch = Epoch::at(now);
         let expiry = Epoch::from_number(epoch.number().saturating_add(SignedDescriptor::MAX_LIFETIME_EPOCHS));
         let access = self.clients.as_deref().map_or(Access::Public, Access::Clients);
         let issue = Issue { period, revision, expiry, access };
         let Ok(bytes) = self.service.descriptor(content, &issue, &shared.draw.seed()) else { return false };
-        self.done.insert(period, (revision, Epoch::from_number(0)));
         let mut kept = false;
         for index in self.service.indices(period, &random) {
             match shared.environment.directory.publish(index, bytes.clone()).await {

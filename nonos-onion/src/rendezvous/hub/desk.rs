@@ -80,6 +80,9 @@ impl Desk {
         if queue.closed {
             return Err(Answer::Unknown);
         }
+        if queue.known.len() >= limits.known {
+            queue.known.clear();
+        }
         if queue.known.contains(&name) {
             return Err(Answer::Repeated);
         }
@@ -94,9 +97,6 @@ impl Desk {
             let outbid = last.remove();
             queue.known.remove(&outbid.name);
             let _ = outbid.answer.send(Answer::Busy(request.effort.above()));
-        }
-        if queue.known.len() >= limits.known {
-            queue.known.clear();
         }
         queue.known.insert(name);
         let (answer, answered) = oneshot::channel();

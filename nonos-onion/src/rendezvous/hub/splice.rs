@@ -11,6 +11,9 @@ const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Copies both ways, no faster than the receivers read, until both halves have ended. `early` came from
 /// the first one already.
+///
+/// Whoever stops reading ends one direction alone: what it sent before it left still arrives. A half that
+/// breaks instead of ending cuts off both.
 pub(super) async fn splice(
     one: Box<dyn ByteLink>,
     early: Vec<u8>,
@@ -34,7 +37,6 @@ async fn pump(
     carried: &AtomicU64,
     limits: &HubLimits,
 ) -> Result<(), HubError> {
-    let broken = |error: std::io::Error| HubError::Stream(error.kind());
     let mut buffer = early;
     let mut count = buffer.len();
     buffer.resize(BUFFER_BYTES, 0);
@@ -48,22 +50,22 @@ async fn pump(
                 writer.write_all(buffer.get(..count).unwrap_or_default()).await?;
                 writer.flush().await
             };
-            timeout(limits.idle, write).await.map_err(|_| HubError::Timeout)?.map_err(broken)?;
+            if timeout(limits.idle, write).await.map_err(|_| HubError::Timeout)?.is_err() {
+                return Ok(());
+            }
         }
         count = loop {
             let before = carried.load(Ordering::Relaxed);
             match timeout(limits.idle, reader.read(&mut buffer)).await {
-                Ok(count) => break count.map_err(broken)?,
+                Ok(count) => break count.map_err(|error| HubError::Stream(error.kind()))?,
                 // The other direction may be the busy one.
                 Err(_) if carried.load(Ordering::Relaxed) != before => {}
                 Err(_) => return Err(HubError::Timeout),
             }
         };
         if count == 0 {
-            return timeout(limits.idle, writer.shutdown())
-                .await
-                .map_err(|_| HubError::Timeout)?
-                .map_err(broken);
+            let _ = timeout(limits.idle, writer.shutdown()).await.map_err(|_| HubError::Timeout)?;
+            return Ok(());
         }
     }
 }

@@ -143,7 +143,7 @@ async fn the_most_work_goes_first_and_the_least_has_to_go() {
     let (mut service, _served) = establish(&hub, 1, &key(1)).await;
     let mut answers = Vec::new();
     for (number, effort) in [(1, 0), (2, 9), (3, 8)] {
-        answers.push(introduce(&hub, number, &request(&key(1), number as u8, effort)));
+        answers.push(introduce(&hub, u64::from(number), &request(&key(1), number, effort)));
         settle().await;
     }
     let none = introduce(&hub, 4, &request(&key(1), 4, 0));
@@ -214,7 +214,7 @@ async fn a_flood_of_introductions_is_bounded() {
     let hub = hub(|limits| (limits.queue, limits.streams) = (4, 40));
     let (_service, _served) = establish(&hub, 0, &key(1)).await;
     let flood: Vec<_> =
-        (1..100).map(|number| introduce(&hub, number, &request(&key(1), number as u8, 0))).collect();
+        (1..100).map(|number| introduce(&hub, u64::from(number), &request(&key(1), number, 0))).collect();
     settle().await;
     let load = hub.load();
     assert_eq!(load.introductions, 4);
