@@ -75,7 +75,7 @@ pub struct Limits {
     /// Payments accepted per circuit. Against a flood of 256-byte events.
     pub payments_per_circuit: u32,
     /// Batches of 256 cells that the relays of an own circuit can prove to have carried, and most of which a
-    /// relay keeps the client's hints, 32 bytes each; at most [`transit::MAX_BATCHES`](crate::transit::MAX_BATCHES).
+    /// relay keeps the client's hints, 32 bytes and three hashes each; at most [`transit::MAX_BATCHES`](crate::transit::MAX_BATCHES).
     /// 0, the default, promises and proves nothing: proofs are records of who carried how much.
     pub transit_batches: u16,
     /// DROP cells to a hundred others that a client asks of its first hop, and sends, and most that a relay

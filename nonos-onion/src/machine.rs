@@ -313,13 +313,15 @@ impl Machine {
     }
 
     fn on_relay(&mut self, circuit: LocalCircuitId, side: Side, body: &mut Body) {
-        match self.circuits.get_mut(&circuit) {
-            Some(Circuit::Relay(_)) => {
-                self.relay_cell(circuit, side, body);
-                self.release_acks(circuit);
-            }
-            Some(Circuit::Client(_)) => self.client_cell(circuit, body),
-            Some(Circuit::Ended(_)) | None => {}
+        let Some(entry) = self.circuits.get_mut(&circuit) else { return };
+        let is_counted = entry.is_counted();
+        match entry {
+            Circuit::Relay(_) => self.relay_cell(circuit, side, body, is_counted),
+            Circuit::Client(_) => self.client_cell(circuit, body),
+            Circuit::Ended(_) => {}
+        }
+        if is_counted {
+            self.release_acks(circuit);
         }
     }
 
@@ -400,16 +402,20 @@ impl Machine {
     fn originate(&mut self, circuit: LocalCircuitId, hop: usize, message: Message<'_>) -> Option<[u8; 16]> {
         let mut body = [0; BODY_BYTES];
         message.write(&mut body);
-        let (tag, link, id) = match self.circuits.get_mut(&circuit)? {
+        let entry = self.circuits.get_mut(&circuit)?;
+        let is_counted = entry.is_counted();
+        let (tag, link, id) = match entry {
             Circuit::Client(client) => client.originate(hop, &mut body)?,
             Circuit::Relay(relay) => relay.originate(&mut body)?,
             Circuit::Ended(_) => return None,
         };
         let sent = self.push(circuit, link, id, Command::Relay, &body).then_some(tag);
-        if message.kind != Kind::Drop {
-            self.padded_cell(circuit, Passed::Sent);
+        if is_counted {
+            if message.kind != Kind::Drop {
+                self.padded_cell(circuit, Passed::Sent);
+            }
+            self.release_acks(circuit);
         }
-        self.release_acks(circuit);
         sent
     }
 

@@ -12,6 +12,7 @@ use crate::descriptor::RelayDescriptor;
 use crate::link::ByteLink;
 use crate::link::stream::OnionStream;
 use crate::link::task::{Command, Notice};
+use crate::records::BUILD_CELLS;
 use crate::transit::{Commitment, Opening, Promise};
 
 /// A handle to the running machine; cheap to clone.
@@ -152,7 +153,7 @@ impl CircuitHandle {
     /// reached it: the same but for cells on their way and those exchanged with nearer hops.
     #[must_use]
     pub fn cells(&self) -> u64 {
-        self.shared.cells.load(Ordering::Relaxed)
+        BUILD_CELLS + self.shared.cells.load(Ordering::Relaxed)
     }
 
     /// Waits until the circuit is closed and says why.

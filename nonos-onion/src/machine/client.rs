@@ -17,7 +17,7 @@ use crate::config::Limits;
 use crate::descriptor::RelayDescriptor;
 use crate::message::{Kind, Message};
 use crate::mux::Mux;
-use crate::records::{BUILD_CELLS, CREATED_BYTES, Draft, OnionKeyError, Pending};
+use crate::records::{CREATED_BYTES, Draft, OnionKeyError, Pending};
 use crate::transit::TransitKey;
 
 /// A circuit of this node's own.
@@ -132,7 +132,7 @@ impl Machine {
             mux: Mux::new(&self.config.limits),
             transit: Promised::default(),
             padding: Padding::default(),
-            cells: Arc::new(AtomicU64::new(BUILD_CELLS)),
+            cells: Arc::new(AtomicU64::new(0)),
             hop_deadline: None,
             expiry,
         };

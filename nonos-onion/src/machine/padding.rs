@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::transit::Transit;
 use super::{Circuit, Machine};
 use crate::cell::DestroyReason;
 use crate::circuit::LocalCircuitId;
@@ -31,6 +32,17 @@ pub(super) enum Passed {
 }
 
 impl Circuit {
+    /// Whether its cells are counted for anything but streams; most are not, and cost no second look.
+    pub(super) fn is_counted(&self) -> bool {
+        match self {
+            Self::Client(client) => client.padding.percent > 0,
+            Self::Relay(relay) => {
+                relay.padding.percent > 0 || relay.transit.as_ref().is_some_and(Transit::is_owed)
+            }
+            Self::Ended(_) => false,
+        }
+    }
+
     pub(super) const fn padding_mut(&mut self) -> Option<&mut Padding> {
         match self {
             Self::Client(client) => Some(&mut client.padding),
@@ -82,7 +94,7 @@ impl Machine {
         };
     }
 
-    /// Books a cell that is no DROP.
+    /// Books a cell that is no DROP; worth the call only if [`Circuit::is_counted`].
     pub(super) fn padded_cell(&mut self, circuit: LocalCircuitId, passed: Passed) {
         #[cfg(feature = "padding")]
         let now = self.monotonic;
@@ -107,13 +119,14 @@ impl Machine {
         let now = self.monotonic;
         let Some(padding) = self.circuits.get_mut(&circuit).and_then(Circuit::padding_mut) else { return };
         let percent = padding.percent;
-        if percent == 0 || !data.is_empty() || padding.received.drop_cell(percent).is_err() {
-            return self.fail(circuit, DestroyReason::Protocol, hop);
-        }
+        let is_within = percent > 0 && data.is_empty() && padding.received.drop_cell(percent).is_ok();
         #[cfg(feature = "padding")]
         if let Some(scheduler) = &mut padding.scheduler {
             scheduler.dropped(now);
             self.arm_padding(circuit);
+        }
+        if !is_within {
+            self.fail(circuit, DestroyReason::Protocol, hop);
         }
     }
 

@@ -139,7 +139,7 @@ impl Machine {
             create: Assembler::default(),
             extend: Assembler::default(),
             mux,
-            cells: BUILD_CELLS,
+            cells: 0,
             epoch: Epoch::from_number(0),
             transit: None,
             padding: Padding::default(),
@@ -238,7 +238,14 @@ impl Machine {
         Ok((create, routing, seed))
     }
 
-    pub(super) fn relay_cell(&mut self, circuit: LocalCircuitId, side: Side, body: &mut Body) {
+    /// Takes a cell; one of a circuit that `is_counted` is booked for its padding.
+    pub(super) fn relay_cell(
+        &mut self,
+        circuit: LocalCircuitId,
+        side: Side,
+        body: &mut Body,
+        is_counted: bool,
+    ) {
         let Some(relay) = self.relay(circuit) else { return };
         let (Some(layer), None) = (relay.layer.as_mut(), &relay.passing) else {
             return self.fail(circuit, DestroyReason::Protocol, None);
@@ -249,7 +256,10 @@ impl Machine {
             layer.inward(Command::Relay as u8, body);
             let (link, id) = relay.prev;
             self.push(circuit, link, id, Command::Relay, body);
-            return self.padded_cell(circuit, Passed::Sent);
+            if is_counted {
+                self.padded_cell(circuit, Passed::Sent);
+            }
+            return;
         }
         match (layer.outward(Command::Relay as u8, body), &relay.next) {
             (Some(tag), _) => return self.relay_message(circuit, tag, body),
@@ -263,7 +273,9 @@ impl Machine {
                 self.fail(circuit, DestroyReason::Integrity, None);
             }
         }
-        self.padded_cell(circuit, Passed::Received);
+        if is_counted {
+            self.padded_cell(circuit, Passed::Received);
+        }
     }
 
     fn relay_message(&mut self, circuit: LocalCircuitId, tag: Tag, body: &Body) {
@@ -288,7 +300,7 @@ impl Machine {
             }
             Kind::Pay if message.data.len() <= MAX_PAYMENT_BYTES && relay.payments < max_payments => {
                 relay.payments += 1;
-                let (cells, bytes) = (relay.cells, message.data.to_vec());
+                let (cells, bytes) = (BUILD_CELLS + relay.cells, message.data.to_vec());
                 self.outputs.push_back(Output::Paid(Payment { circuit, cells, bytes }));
             }
             Kind::Transit => self.on_transit(circuit, message),

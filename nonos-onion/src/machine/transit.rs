@@ -30,6 +30,11 @@ impl Transit {
         Self { key, message, owed: None, released: 0, hints: Vec::new(), proven: 0, onward_cells: 0 }
     }
 
+    /// Whether the hop before is owed acknowledgements.
+    pub(super) fn is_owed(&self) -> bool {
+        self.owed.is_some_and(|owed| self.released < owed)
+    }
+
     /// The acknowledgement of the next batch, if so many cells make it due.
     fn release(&mut self, cells: u64) -> Option<Digest> {
         let due = self.released < self.owed? && cells >= BATCH_CELLS * (u64::from(self.released) + 1);
