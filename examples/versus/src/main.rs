@@ -1,4 +1,4 @@
-//! Comparisons of the SDK with other engines, ours and theirs alternating in one process.
+//! Comparisons of the SDK with other engines, ours and theirs alternating in one run.
 #![forbid(unsafe_code)]
 
 mod capsule;
@@ -14,13 +14,14 @@ use clap::{Parser, Subcommand};
 /// A comparison that could not be made.
 type Failure = Box<dyn Error>;
 
-/// Compares the SDK with other engines, both alternating in one process.
+/// Compares the SDK with other engines, both alternating in one run.
 ///
 /// Every figure is the median over the rounds. `ratio` is the median of ours over the anchor of the
 /// same round; `spread` is (max - min) / median of these ratios, or of our own figures where there is
 /// no anchor. `target` is that of the design for an idle machine, on our own figure or on the ratio as
 /// `target_of` says; `holds` says whether the median keeps it. `CPU` is processor time of this
-/// process, `wall` is elapsed time: on a loaded machine only CPU figures and ratios mean anything.
+/// process, or of all processes where there are several; `wall` is elapsed time: on a loaded machine
+/// only CPU figures and ratios mean anything.
 #[derive(Debug, Parser)]
 struct Args {
     /// What to compare.
@@ -36,7 +37,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Topic {
-    /// Cell cryptography beside tor-proto's CGO and Sphinx; handshakes; circuits.
+    /// Cells beside tor-proto's CGO and Sphinx; handshakes; circuits, beside a Tor network and over
+    /// links with delay.
     Onion(onion::Options),
     /// Instantiation, metering and checkpoints beside raw wasmtime.
     Capsule,

@@ -21,8 +21,8 @@ pub(crate) struct Options {
     /// Only holds our cells against tor-proto's, byte for byte.
     #[arg(long)]
     oracle: bool,
-    /// Also compares with a private network of this Tor daemon, such as `/usr/sbin/tor`; needs
-    /// `python3`, and `tor-gencert` beside the daemon or on the path.
+    /// Also compares nodes as processes with a private network of this Tor daemon, such as
+    /// `/usr/sbin/tor`; needs `python3`, and `tor-gencert` beside the daemon or on the path.
     #[arg(long, value_name = "DAEMON")]
     tor: Option<PathBuf>,
     /// Only does that, without what one process measures.

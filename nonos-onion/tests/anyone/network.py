@@ -248,6 +248,8 @@ class Network:
         yield "CookieAuthentication 1"
         yield "PathsNeededToBuildCircuits 0.67"
         yield "ShutdownWaitLength 0"
+        # Daemons learn how long circuits take, here milliseconds, and give up on a busy machine.
+        yield "LearnCircuitBuildTimeout 0"
         yield f"SocksPort {HOST}:{node.socks_port} IsolateSOCKSAuth" if node.socks_port else "SocksPort 0"
         if self.args.flavour == "anon":
             yield "AgreeToTerms 1"

@@ -159,7 +159,7 @@ pub(super) fn compare(daemon: &Path, bytes: usize, rounds: usize) -> Result<Vec<
         rows.push(row(FULL, "CPU", "ms/MB", Better::Lower, &full.cpu, &theirs.cpu).target(Of::Ratio, 0.5));
         rows.push(row(FULL, "goodput", "MB/s", Better::Higher, &full.goodput, &theirs.goodput));
         rows.push(row(FULL, "first byte", "ms", Better::Lower, &full.first_byte, &theirs.first_byte));
-        rows.push(row(SHORT, "CPU", "ms/MB", Better::Lower, &short.cpu, &theirs.cpu));
+        rows.push(row(SHORT, "CPU", "ms/MB", Better::Lower, &short.cpu, &theirs.cpu).target(Of::Ratio, 0.5));
         rows.push(row(SHORT, "goodput", "MB/s", Better::Higher, &short.goodput, &theirs.goodput));
     }
     let built = |figure, ours: &[f64], theirs: &[f64]| {
