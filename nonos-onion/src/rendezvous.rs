@@ -15,22 +15,51 @@
 //! client -- circuit --     rendezvous     -- circuit -- service      stream
 //! ```
 //!
+//! ```
+//! use std::sync::Arc;
+//! use nonos_identity::SigningKey;
+//! use nonos_onion::rendezvous::{Dialer, Host, HostConfig, HubLimits};
+//! use nonos_onion::{service::Service, testing::HubNetwork};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // Ten relays in one process, each with a hub, and a directory; a real node makes its own `Environment`.
+//!     let mesh = HubNetwork::new(10, HubLimits::default()).await;
+//!     let (_one, here) = mesh.add(50).await;
+//!     let (_other, there) = mesh.add(60).await;
+//!
+//!     let service = Arc::new(Service::new(there.network, &SigningKey::from_seed(&[7; 32]))?);
+//!     let (host, mut visitors) = Host::spawn(there, service, HostConfig::default(), &[8; 32])?;
+//!     host.published().await;
+//!
+//!     let mut near = Dialer::new(here, &[9; 32]).dial(&host.address(), 80, None).await?;
+//!     let mut far = visitors.recv().await.ok_or("stopped")?;
+//!     near.write_all(b"hello").await?;
+//!     let mut hello = [0; 5];
+//!     far.stream.read_exact(&mut hello).await?;
+//!     assert_eq!((&hello, far.port), (b"hello", 80));
+//!     Ok(())
+//! }
+//! ```
+//!
 //! What each party learns:
-//! - *An introduction point*: a key, and how many introductions come and when. Not the address, who the service is or
-//!   who its clients are: both are behind circuits. It can drop and delay introductions.
+//! - *An introduction point*: a key, and how many introductions come and when. Not the address, who the service
+//!   is or who its clients are: both are behind circuits. It can drop and delay introductions.
 //! - *A rendezvous*: times and amounts of one stream. Neither end, and no byte of it.
 //! - *The service*: that somebody who knows the address, and was authorised if it asks for that, is there; and
 //!   the relay that the client chose. Not who.
 //! - *The client*: the service's introduction points. Not where it is.
 //! - *Whoever has the address* can make the service build circuits. They begin at pinned guards and second
-//!   hops; introductions that the service has no time for wait at the hub, and the one with the most work
-//!   on it goes first ([`Effort`]).
+//!   hops; introductions that the service has no time for wait at the hub, and the one with the most work on it
+//!   goes first ([`Effort`]).
 //!
-//! Not held off: who sees both ends of a stream, or of the two circuits of a rendezvous; who sees when a service is on
-//! line and compares that with when nodes are; who has hardware for SHA3, for whom the work of
-//! clients is cheap; introduction points that drop what they should pass on, of which a client notices no more than
-//! a timeout. A client whose authorisation was revoked can introduce itself with points that it has seen
-//! until the host draws new ones.
+//! Not held off: who sees both ends of a stream, or of the two circuits of a rendezvous; who sees when a service is
+//! on line and compares that with when nodes are; who has hardware for SHA3, for whom the work of clients is cheap;
+//! introduction points that drop what they should pass on, of which a client notices no more than a timeout; who
+//! floods a service or takes its introduction points down until it has drawn others that are his. A
+//! client whose authorisation was revoked can introduce itself with points that it has seen until the host is
+//! started anew. See [`Host`] for services on relays.
 
 pub(crate) mod circuits;
 pub(crate) mod dial;

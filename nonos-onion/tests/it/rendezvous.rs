@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use nonos_identity::{NodeId, OnionAddress, OnionNetwork, SigningKey, StaticSecret};
 use nonos_onion::rendezvous::{
-    DialError, Dialer, Environment, Host, HostConfig, HostError, HubLimits, Purpose, RelayHint, Visitors,
-    ports,
+    CircuitError, DialError, Dialer, Environment, Host, HostConfig, HostError, HubLimits, Purpose, RelayHint,
+    Visitors, ports,
 };
 use nonos_onion::service::{DescriptorError, MAX_CLIENTS, Service, WrongNetwork};
 use nonos_onion::testing::{HubNetwork, HubStream, Node};
@@ -332,6 +332,56 @@ async fn points_stay_from_epoch_to_epoch() {
     tokio::time::sleep(Duration::from_millis(1500)).await;
     dialer.dial(&address, 80, None).await.unwrap();
     assert_eq!((mesh.host.relays(), mesh.host.publications()), (before, publications));
+}
+
+/// A service that takes no visits leaves introductions at the hub; clients then work to be heard, and are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_outbid_each_other_when_a_service_is_busy() {
+    let config = HostConfig { points: 1, clients: None };
+    let mut mesh = Mesh::new(HubLimits { queue: 1, ..HubLimits::default() }, config).await;
+    let (dialer, address) = (Arc::new(mesh.dialer()), mesh.address());
+    let mut visitors = mesh.visitors.take().unwrap();
+    let dials: Vec<_> = (0..Visitors::MAX_WAITING + 8 + 4)
+        .map(|_| {
+            let dialer = Arc::clone(&dialer);
+            tokio::spawn(async move { dialer.dial(&address, 80, None).await })
+        })
+        .collect();
+    let worked = || {
+        let requests = mesh.streams(ports::INTRODUCE).into_iter();
+        let efforts = |(_, stream): (_, HubStream)| {
+            let last = stream.read.len().checked_sub(32 + 1 + 8 + 1488)?;
+            (stream.written.ends_with(&[1, 0])).then(|| stream.read[last + 32])
+        };
+        requests.filter_map(efforts).max().unwrap_or(0)
+    };
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::spawn(async move { while visitors.recv().await.is_some() {} });
+    let mut met = 0;
+    for dial in dials {
+        match dial.await.unwrap() {
+            Ok(_) => met += 1,
+            Err(error) => assert!(matches!(error, DialError::Busy(_)), "{error}"),
+        }
+    }
+    assert!(met > Visitors::MAX_WAITING + 8, "{met} were heard");
+    assert!(worked() >= 8, "nobody was heard for work");
+}
+
+/// A hint leads nowhere but to relays that the node knows, by their own keys.
+#[tokio::test]
+async fn a_hint_sends_nobody_to_an_unknown_relay() {
+    let hubs = HubNetwork::new(10, HubLimits::default()).await;
+    let (_node, Environment { circuits, .. }) = hubs.add(CLIENT).await;
+    let known: Vec<NodeId> = hubs.relays().collect();
+    let picked = circuits.pick(&known[1..]).unwrap();
+    assert_eq!(picked.relay, known[0]);
+    assert_eq!(circuits.pick(&known), None);
+    let wrong_key = RelayHint { onion_key: [9; 32], ..picked };
+    assert!(circuits.build(wrong_key, Purpose::Meet).await.is_ok(), "the relay's own descriptor counts");
+    let unknown = RelayHint { relay: NodeId::from_bytes([3; 32]), ..picked };
+    let refused = circuits.build(unknown, Purpose::Meet).await.map(|_| ());
+    assert_eq!(refused, Err(CircuitError::UnknownRelay));
 }
 
 /// With a descriptor at hand, four round trips over a path, which is 150 ms one way here; three with a circuit
