@@ -1,8 +1,8 @@
 //! The async driver: runs the [`Machine`] in a task of its own over byte links.
 //!
-//! This module, and [`rendezvous`](crate::rendezvous) above it, are what knows tokio, tasks and a
-//! clock. Handles talk to the task over channels; the locks of stream buffers are held to copy
-//! bytes, never across cryptography.
+//! With the drivers of [`conflux`](crate::conflux), [`multipath`](crate::multipath) and [`rendezvous`](crate::rendezvous),
+//! which stand on its streams, it is all of the crate that knows tokio, tasks and a clock. Handles talk to the task over
+//! channels; the locks of stream buffers are held to copy bytes, never across cryptography.
 //!
 //! [`Machine`]: crate::Machine
 

@@ -24,6 +24,7 @@ pub use crate::testing::rendezvous::{HubNetwork, HubStream};
 pub use crate::testing::service::{arb_service_descriptor, check_directory};
 pub use crate::testing::simulation::{Fault, LinkShape, Simulation};
 
+use crate::conflux::{BuiltLeg, Legs};
 use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};
 use crate::guard::GuardSet;
 use crate::link::{ByteLink, Links};
@@ -154,4 +155,35 @@ pub async fn check_links(
     let mut still = [0; 5];
     other_far.read_exact(&mut still).await.expect("another link delivers");
     assert_eq!(&still, b"still");
+}
+
+/// Checks an implementation of [`Legs`]: a leg carries bytes both ways and says of which epoch and through which
+/// relays it is, one that is to avoid those does where it can, and dropping a leg is the end of the other end.
+///
+/// `accept` yields the far end of each leg that is built. At least two disjoint paths must be there.
+///
+/// # Panics
+/// If the contract is broken.
+pub async fn check_legs(legs: &dyn Legs, epoch: Epoch, mut accept: impl AsyncFnMut() -> Box<dyn ByteLink>) {
+    let mut avoid = Vec::new();
+    for _ in 0..2 {
+        let built = legs.build(epoch, avoid.clone()).await.expect("a circuit can be built");
+        let BuiltLeg { mut stream, epoch: built, relays } = built;
+        assert_eq!(built, epoch, "it is of the epoch asked for");
+        assert!(!relays.is_empty(), "it says its relays");
+        assert!(!relays.iter().any(|relay| avoid.contains(relay)), "it avoids what it can");
+        let mut far = accept().await;
+        stream.write_all(b"there").await.expect("the leg takes bytes");
+        stream.flush().await.expect("the leg flushes");
+        let mut bytes = [0; 5];
+        far.read_exact(&mut bytes).await.expect("bytes arrive");
+        far.write_all(&bytes).await.expect("the far end takes bytes");
+        far.flush().await.expect("the far end flushes");
+        stream.read_exact(&mut bytes).await.expect("bytes arrive backwards");
+        assert_eq!(&bytes, b"there");
+        drop(stream);
+        let ended = tokio::time::timeout(Duration::from_secs(10), far.read(&mut [0])).await;
+        assert!(matches!(ended, Ok(Ok(0) | Err(_))), "dropping a leg ends it");
+        avoid = relays;
+    }
 }

@@ -158,7 +158,7 @@ impl Client {
         let now = self.drive.shared().now();
         for event in self.drive.events.drain(..) {
             match event {
-                Event::Linked(leg) => self.upkeep.linked(leg),
+                Event::Linked(leg) => self.upkeep.linked(now, leg),
                 Event::Gone(leg) => self.upkeep.gone(now, leg),
             }
         }

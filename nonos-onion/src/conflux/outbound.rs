@@ -123,19 +123,21 @@ impl Outbound {
         self.segments.iter().position(is_overdue).map(|at| self.first + at as u64)
     }
 
-    /// Writes a segment's frame and books it to a leg; yields its length.
-    pub(crate) fn send(&mut self, number: u64, now: Duration, leg: LegId, out: &mut Vec<u8>) -> usize {
-        let Some(segment) =
-            number.checked_sub(self.first).and_then(|at| self.segments.get_mut(usize::try_from(at).ok()?))
-        else {
-            return 0;
-        };
+    /// Writes a segment's frame and books it to a leg; yields its length, or `None` if the other end has it.
+    pub(crate) fn send(
+        &mut self,
+        number: u64,
+        now: Duration,
+        leg: LegId,
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let segment = self.segment(number)?;
         segment.copies += 1;
         segment.last = Some((now, leg));
         let (start, len) = (segment.start, segment.len);
         if len == 0 {
             Frame::Fin { offset: start }.write(out);
-            return 0;
+            return Some(0);
         }
         write_data_header(start, len, out);
         let from = usize::try_from(start - self.base).unwrap_or(usize::MAX);
@@ -144,9 +146,8 @@ impl Outbound {
         let first = (front.len() - split).min(len);
         out.extend_from_slice(front.get(split..split + first).unwrap_or_default());
         let from = from - split;
-        let from = from.min(back.len());
         out.extend_from_slice(back.get(from..from + len - first).unwrap_or_default());
-        len
+        Some(len)
     }
 
     /// A leg delivered a segment.

@@ -77,18 +77,18 @@ struct Table {
 impl Table {
     fn greet(&mut self, circuit: LocalCircuitId) -> bool {
         let all: usize = self.greeting.values().sum();
-        let count = self.greeting.entry(circuit).or_default();
-        let is_welcome = *count < MAX_GREETING && all < MAX_GREETING_IN_ALL;
-        *count += usize::from(is_welcome);
+        let count = self.greeting.get(&circuit).copied().unwrap_or_default();
+        let is_welcome = count < MAX_GREETING && all < MAX_GREETING_IN_ALL;
+        if is_welcome {
+            self.greeting.insert(circuit, count + 1);
+        }
         is_welcome
     }
 
     fn greeted(&mut self, circuit: LocalCircuitId) {
-        if let Some(count) = self.greeting.get_mut(&circuit) {
-            *count -= 1;
-            if *count == 0 {
-                self.greeting.remove(&circuit);
-            }
+        match self.greeting.get_mut(&circuit) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.greeting.remove(&circuit)),
         }
     }
 }
@@ -237,5 +237,28 @@ impl fmt::Debug for ConfluxServer {
         f.debug_struct("ConfluxServer")
             .field("sessions", &self.inner.lock().sessions.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circuit_fills_no_hall() {
+        let registry = Registry::new(&Config::default()).unwrap();
+        let mut table = Table { registry, sessions: BTreeMap::new(), greeting: BTreeMap::new() };
+        let circuits = MAX_GREETING_IN_ALL as u64 / MAX_GREETING as u64;
+        for circuit in (0..circuits).map(LocalCircuitId) {
+            assert!((0..MAX_GREETING).all(|_| table.greet(circuit)));
+            assert!(!table.greet(circuit));
+        }
+        let other = LocalCircuitId(circuits);
+        assert!(!table.greet(other));
+        table.greeted(LocalCircuitId(0));
+        assert!(table.greet(other) && !table.greet(LocalCircuitId(0)));
+        (0..3).for_each(|_| table.greeted(LocalCircuitId(0)));
+        table.greeted(other);
+        assert_eq!(table.greeting.len() as u64, circuits - 1, "who has left is forgotten");
     }
 }

@@ -315,7 +315,7 @@ impl Session {
     }
 
     fn received(&mut self, now: Duration, id: LegId, bytes: &[u8]) -> Result<(), Fault> {
-        let Some(leg) = self.legs.get_mut(&id) else { return Ok(()) };
+        let Some(leg) = self.legs.get_mut(&id).filter(|_| self.ended.is_none()) else { return Ok(()) };
         let mut input = core::mem::take(&mut leg.input);
         input.extend_from_slice(bytes);
         let mut rest = input.as_slice();
@@ -455,9 +455,11 @@ impl Session {
             self.outbound.forget();
         }
         for leg in self.legs.values_mut() {
-            leg.out.clear();
-            leg.input.clear();
-            if fault != Some(Fault::Reset) {
+            leg.input = Vec::new();
+            if fault == Some(Fault::Reset) {
+                leg.out = Vec::new();
+            } else {
+                // After what waits, of which a part may have left.
                 Frame::Reset.write(&mut leg.out);
             }
         }

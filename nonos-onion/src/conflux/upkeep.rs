@@ -16,6 +16,10 @@ const LEAD_SPREAD_SECS: u64 = 60;
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// How long a leg must have been good for its loss to be bad luck, and failures must be apart to be forgotten.
+/// Against relays that break circuits until they are on both ends of one.
+const STEADY: Duration = Duration::from_secs(60);
+
 /// What to do about the legs of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -37,7 +41,7 @@ pub enum Step {
 struct Kept {
     epoch: Epoch,
     relays: Vec<NodeId>,
-    is_linked: bool,
+    linked_at: Option<Duration>,
     is_retiring: bool,
 }
 
@@ -51,6 +55,7 @@ pub struct Upkeep {
     lead: Duration,
     is_building: bool,
     failures: u32,
+    failed_at: Duration,
     retry_at: Duration,
     /// Of the leg that was lost last, until another one is linked.
     suspects: Vec<NodeId>,
@@ -66,6 +71,7 @@ impl Upkeep {
             lead: Duration::from_secs(LEAD.as_secs() + chance % LEAD_SPREAD_SECS),
             is_building: false,
             failures: 0,
+            failed_at: Duration::ZERO,
             retry_at: Duration::ZERO,
             suspects: Vec::new(),
             is_winding_down: false,
@@ -76,7 +82,7 @@ impl Upkeep {
     pub fn step(&mut self, wall: Timestamp, now: Duration) -> Option<Step> {
         let epoch = self.epoch_at(wall);
         let active = || self.legs.iter().filter(|(_, leg)| !leg.is_retiring);
-        let linked = active().filter(|(_, leg)| leg.is_linked).count();
+        let linked = active().filter(|(_, leg)| leg.linked_at.is_some()).count();
         let fresh = active().filter(|(_, leg)| leg.epoch >= epoch).count();
         let wanted = if self.is_winding_down { 1 } else { LEGS };
         if linked > wanted && !self.is_winding_down {
@@ -103,7 +109,7 @@ impl Upkeep {
             // Better than nothing, and to be replaced, but not at once.
             self.pause(now);
         }
-        self.legs.insert(leg, Kept { epoch, relays, is_linked: false, is_retiring: false });
+        self.legs.insert(leg, Kept { epoch, relays, linked_at: None, is_retiring: false });
     }
 
     /// It cannot be had.
@@ -113,11 +119,10 @@ impl Upkeep {
     }
 
     /// The server answered on a leg.
-    pub fn linked(&mut self, leg: LegId) {
+    pub fn linked(&mut self, now: Duration, leg: LegId) {
         if let Some(leg) = self.legs.get_mut(&leg) {
-            leg.is_linked = true;
+            leg.linked_at = Some(now);
             self.suspects.clear();
-            self.failures = 0;
         }
     }
 
@@ -126,7 +131,7 @@ impl Upkeep {
         let Some(leg) = self.legs.remove(&leg) else { return };
         if !leg.is_retiring {
             self.suspects = leg.relays;
-            if !leg.is_linked {
+            if leg.linked_at.is_none_or(|at| now.saturating_sub(at) < STEADY) {
                 self.pause(now);
             }
         }
@@ -144,8 +149,12 @@ impl Upkeep {
     }
 
     fn pause(&mut self, now: Duration) {
+        if now.saturating_sub(self.failed_at) >= STEADY {
+            self.failures = 0;
+        }
         let pause = SHORTEST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
-        self.failures += 1;
+        self.failures = self.failures.saturating_add(1);
+        self.failed_at = now;
         self.retry_at = now + pause;
     }
 }
@@ -171,21 +180,21 @@ mod tests {
         upkeep.built(wall, NOW, LegId(1), epoch, relays(1));
         assert_eq!(upkeep.step(wall, NOW), build(epoch, relays(1)));
         upkeep.built(wall, NOW, LegId(2), epoch, relays(2));
-        upkeep.linked(LegId(1));
-        upkeep.linked(LegId(2));
+        upkeep.linked(NOW, LegId(1));
+        upkeep.linked(NOW, LegId(2));
         assert_eq!(upkeep.step(wall, NOW), None);
 
         wall = epoch.start().saturating_add(LEAD);
         assert_eq!(upkeep.step(wall, NOW), build(epoch.next(), vec![]));
         upkeep.built(wall, NOW, LegId(3), epoch.next(), relays(3));
         assert_eq!(upkeep.step(wall, NOW), build(epoch.next(), relays(3)));
-        upkeep.linked(LegId(3));
+        upkeep.linked(NOW, LegId(3));
         assert_eq!(upkeep.step(wall, NOW), Some(Step::Retire { leg: LegId(1) }));
         assert_eq!(upkeep.step(wall, NOW), None);
         upkeep.gone(NOW, LegId(1));
         upkeep.built(wall, NOW, LegId(4), epoch.next(), relays(4));
         assert_eq!(upkeep.step(wall, NOW), None, "it has not answered");
-        upkeep.linked(LegId(4));
+        upkeep.linked(NOW, LegId(4));
         assert_eq!(upkeep.step(wall, NOW), Some(Step::Retire { leg: LegId(2) }));
         upkeep.gone(NOW, LegId(2));
         assert_eq!(upkeep.step(epoch.next().start(), NOW), None);
@@ -204,10 +213,11 @@ mod tests {
         }
         assert!(upkeep.step(wall, now).is_some());
         upkeep.built(wall, now, LegId(1), epoch, relays(1));
-        upkeep.linked(LegId(1));
+        upkeep.linked(NOW, LegId(1));
         assert!(upkeep.step(wall, now).is_some());
         upkeep.built(wall, now, LegId(2), epoch, relays(2));
-        upkeep.linked(LegId(2));
+        upkeep.linked(now, LegId(2));
+        now += STEADY;
         upkeep.gone(now, LegId(2));
         let avoid = [relays(1), relays(2)].concat();
         assert_eq!(upkeep.step(wall, now), Some(Step::Build { epoch, avoid }));
@@ -226,13 +236,31 @@ mod tests {
                     Step::Build { .. } => {
                         built += 1;
                         upkeep.built(wall, now, LegId(built), epoch, vec![]);
-                        upkeep.linked(LegId(built));
+                        upkeep.linked(now, LegId(built));
                     }
                     Step::Retire { leg } => upkeep.gone(now, leg),
                 }
             }
             assert!(upkeep.legs.len() <= LEGS);
         }
-        assert!(built < 110, "{built}");
+        assert!(built < 12, "{built}");
+    }
+
+    /// Whoever breaks each circuit as soon as it is used meets few of them.
+    #[test]
+    fn circuits_that_break_at_once_are_not_replaced_at_once() {
+        let mut upkeep = Upkeep::new(0);
+        let epoch = Epoch::from_number(9);
+        let (wall, mut built) = (epoch.start(), 0);
+        for tenths in 0..6000 {
+            let now = Duration::from_millis(100 * tenths);
+            if let Some(Step::Build { .. }) = upkeep.step(wall, now) {
+                built += 1;
+                upkeep.built(wall, now, LegId(built), epoch, vec![]);
+                upkeep.linked(now, LegId(built));
+                upkeep.gone(now, LegId(built));
+            }
+        }
+        assert!((20..30).contains(&built), "{built} in ten minutes");
     }
 }

@@ -48,8 +48,9 @@ impl Session {
 
     fn carry(&mut self, now: Duration, id: LegId, number: u64) {
         let Some(leg) = self.legs.get_mut(&id) else { return };
-        let bytes = self.outbound.send(number, now, id, &mut leg.out);
-        leg.carry(now, number, bytes);
+        if let Some(bytes) = self.outbound.send(number, now, id, &mut leg.out) {
+            leg.carry(now, number, bytes);
+        }
     }
 
     /// The leg with the shortest round trip among some.

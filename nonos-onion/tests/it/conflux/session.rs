@@ -307,6 +307,29 @@ fn a_peer_that_breaks_the_protocol_ends_the_session() {
     }
 }
 
+/// A part of a frame has left when the session is given up, and much comes after.
+#[test]
+fn a_reset_cuts_no_frame_and_holds_nothing() {
+    let mut pair = Pair::new(&Config::default());
+    pair.up();
+    pair.deliver(1, LegId(1), usize::MAX);
+    let [client, server] = &mut pair.sides;
+    client.session.write(&[1; 100_000]).unwrap();
+    let mut sent = Vec::new();
+    client.session.transmit(NOW, LegId(1), 5000, &mut sent);
+    client.session.reset();
+    for _ in 0..100 {
+        client.session.handle(NOW, Input::Received { leg: LegId(1), bytes: &[7; 10_000] });
+    }
+    assert!(client.session.held_bytes() < 32 << 10, "{}", client.session.held_bytes());
+    client.session.transmit(NOW, LegId(1), usize::MAX, &mut sent);
+    assert_eq!(client.session.held_bytes(), 0);
+    for bytes in [&client.out[&LegId(1)].iter().copied().collect::<Vec<u8>>(), &sent] {
+        server.session.handle(NOW, Input::Received { leg: LegId(1), bytes });
+    }
+    assert_eq!(server.session.ended(), Some(Some(Fault::Reset)));
+}
+
 #[test]
 fn what_arrived_before_a_reset_is_read() {
     let mut session = server(&Config::default());

@@ -257,7 +257,7 @@ impl Both {
         }
         self.server.pump(&mut self.sim);
         let now = self.sim.now();
-        self.client.linked.drain(..).for_each(|leg| self.upkeep.linked(leg));
+        self.client.linked.drain(..).for_each(|leg| self.upkeep.linked(now, leg));
         self.client.gone.drain(..).for_each(|leg| self.upkeep.gone(now, leg));
     }
 
