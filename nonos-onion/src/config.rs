@@ -208,7 +208,7 @@ impl Limits {
     /// Most bits of a puzzle: 16 million hashes, half a minute.
     pub const PUZZLE_BITS_MAX: u8 = 24;
 
-    /// Hashes at a time on a puzzle of this node's own: two to three milliseconds.
+    /// Hashes at a time on a puzzle of this node's own: some three milliseconds.
     pub(crate) const PUZZLE_HASHES_PER_TICK: u32 = 2048;
 
     /// What a table takes from who has solved no puzzle: the last quarter is for who has.
