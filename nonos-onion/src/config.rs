@@ -60,6 +60,9 @@ pub struct Limits {
     pub creates_per_second: u32,
     /// CREATEs accepted at once per link.
     pub create_burst: u32,
+    /// CREATEs accepted per second over all links together, and at once; a handshake costs about 0.3 ms of one
+    /// core. Against many links that each keep to their own limit. Those that solve a puzzle come on top.
+    pub all_creates_per_second: u32,
     /// Leading zero bits of a digest, by which a CREATE that would be refused still comes in, and which this
     /// node seeks for each hop of a circuit of its own that was refused as busy: `2^bits` hashes of 1.6 us
     /// each, on average. At most [`Self::PUZZLE_BITS_MAX`]; 0 turns puzzles off. Against a link that spends what all
@@ -106,6 +109,7 @@ impl Default for Limits {
             memory_bytes: 512 << 20,
             creates_per_second: 50,
             create_burst: 200,
+            all_creates_per_second: 1000,
             puzzle_bits: 14,
             puzzled_creates_per_second: 25,
             puzzled_create_burst: 100,
@@ -204,7 +208,7 @@ impl Limits {
     /// Most bits of a puzzle: 16 million hashes, half a minute.
     pub const PUZZLE_BITS_MAX: u8 = 24;
 
-    /// Hashes at a time on a puzzle of this node's own: two to three milliseconds.
+    /// Hashes at a time on a puzzle of this node's own: some three milliseconds.
     pub(crate) const PUZZLE_HASHES_PER_TICK: u32 = 2048;
 
     /// What a table takes from who has solved no puzzle: the last quarter is for who has.
@@ -254,6 +258,7 @@ impl Limits {
             ("streams_per_circuit", self.streams_per_circuit == 0),
             ("creates_per_second", self.creates_per_second == 0),
             ("create_burst", self.create_burst == 0),
+            ("all_creates_per_second", self.all_creates_per_second == 0),
             ("puzzled_creates_per_second", self.puzzled_creates_per_second == 0),
             ("puzzled_create_burst", self.puzzled_create_burst == 0),
             ("creates_per_epoch", self.creates_per_epoch == 0),

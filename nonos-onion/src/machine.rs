@@ -24,7 +24,7 @@ use crate::circuit::{Closed, LocalCircuitId, StreamId};
 use crate::config::{Config, ConfigError};
 use crate::epoch::EpochKeys;
 use crate::machine::client::Client;
-use crate::machine::links::Link;
+use crate::machine::links::{Bucket, Link};
 use crate::machine::padding::Passed;
 use crate::machine::queue::{Buffers, Side};
 use crate::machine::relay::Relay;
@@ -100,6 +100,8 @@ pub struct Machine {
     outputs: VecDeque<Output>,
     spare: Buffers,
     writable: Vec<u16>,
+    /// What the CREATEs of all links take.
+    creates: Bucket,
     /// Own circuits that seek what solves the puzzles of their next message, in turn.
     solving: VecDeque<LocalCircuitId>,
     #[cfg(any(test, feature = "testing"))]
@@ -120,6 +122,7 @@ impl Machine {
         seed: [u8; 32],
     ) -> Result<Self, ConfigError> {
         config.limits.check()?;
+        let all_creates = config.limits.all_creates_per_second;
         let Now { wall, monotonic } = now.into();
         let mut machine = Self {
             config,
@@ -140,6 +143,7 @@ impl Machine {
             outputs: VecDeque::new(),
             spare: Buffers::default(),
             writable: Vec::new(),
+            creates: Bucket::full(all_creates, wall),
             solving: VecDeque::new(),
             #[cfg(any(test, feature = "testing"))]
             opened_messages: Vec::new(),

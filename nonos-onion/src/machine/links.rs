@@ -44,7 +44,7 @@ pub(super) struct Bucket {
 impl Bucket {
     const TOKEN: u128 = 1_000_000_000;
 
-    fn full(burst: u32, now: Duration) -> Self {
+    pub(super) fn full(burst: u32, now: Duration) -> Self {
         Self { tokens: u128::from(burst) * Self::TOKEN, counted: now }
     }
 

@@ -172,6 +172,7 @@ impl Machine {
             && entry.created < limits.unpuzzled(limits.circuits_per_link)
             && !head.is_some_and(full)
             && entry.creates.take(now, limits.creates_per_second, limits.create_burst)
+            && self.creates.take(now, limits.all_creates_per_second, limits.all_creates_per_second)
         {
             return true;
         }

@@ -139,11 +139,30 @@ fn no_batch_counts_twice_and_none_without_its_share() {
     assert_eq!(signed.check_all(&[]), error);
     let mixed = signed.check_all(&[(first.0, second.1), (second.0, first.1)]);
     assert!(matches!(mixed, Err(ReceiptError::Share { share: 0, error: ShareError::Promised })));
-    // A relay that puts its leaves in twice.
-    let circuits = [(5, 5)];
-    let (once, shares) = settled(&circuits);
+    // A count that is not that of the leaves.
+    let (once, shares) = settled(&[(5, 5)]);
     let twice = Receipt { count: 10, ..*once.receipt() };
     assert_eq!(shares[0].1.check(&twice, &shares[0].0), Err(ShareError::Counted));
+}
+
+/// Each share holds by itself, for each payer's eyes; all of them together show it.
+#[test]
+fn a_circuit_that_is_put_in_twice_is_found_by_all_shares() {
+    let promise = promise(0, 5);
+    let openings: Vec<Opening> = (0..5).map(|batch| opening(0, batch)).collect();
+    let tree = Tree::new(&[&promise.challenges[..], &promise.challenges].concat());
+    let receipt = Receipt { epoch: epoch(), count: 10, root: tree.root() };
+    let signed = SignedReceipt::sign(receipt, &SigningKey::from_seed(&[3; 32]), &network());
+    let share = |first: u32| {
+        let start = first as usize;
+        let (openings, counted) = (openings.clone(), tree.prove(start..start + 5));
+        (promise.commitment(), Share { first, openings, promised: vec![], counted })
+    };
+    let shares = [share(0), share(5)];
+    for (commitment, share) in &shares {
+        assert_eq!(share.check(&receipt, commitment), Ok(()));
+    }
+    assert_eq!(signed.check_all(&shares), Err(ReceiptError::Count(10)));
 }
 
 /// Ours, v1: SHA3-256 over the fields of the module's head, each after its length; computed by Python's hashlib.

@@ -86,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn a_machine_bears_chosen_commands(commands in vec((1_u8..5, any::<u8>(), 0_u8..4), 1..40)) {
+    fn a_machine_bears_chosen_commands(commands in vec((1_u8..6, any::<u8>(), 0_u8..4), 1..40)) {
         let mut bytes = Vec::new();
         for (command, id, flags) in commands {
             let mut chunk = [0; 64];

@@ -204,6 +204,26 @@ fn solutions_have_a_rate_of_their_own() {
     assert_eq!(taken(&mut mesh, 1), 3);
 }
 
+/// Two links, each within its own limit, and a third that has sent nothing.
+#[test]
+fn many_links_together_make_all_solve() {
+    let few = |_: u8, limits: &mut Limits| {
+        limits.puzzle_bits = BITS;
+        limits.all_creates_per_second = 2;
+    };
+    let mut mesh = Mesh::new(4, few);
+    let path = mesh.path();
+    for (client, must_solve) in [(2, false), (3, false), (0, true)] {
+        let circuit = mesh.machines[client].build(NOW, &path[..1]).unwrap();
+        mesh.run();
+        let is_solving = !mesh.machines[client].solving.is_empty();
+        assert_eq!(is_solving, must_solve, "client {client}");
+        solve(&mut mesh);
+        assert_eq!(mesh.events[client], [Output::Built { circuit }], "client {client}");
+    }
+    assert!(Limits { all_creates_per_second: 0, ..Limits::default() }.check().is_err());
+}
+
 /// Who holds what it gets fills three quarters; the rest is for who solves.
 #[test]
 fn circuits_that_are_held_leave_room_for_who_solves() {

@@ -167,6 +167,34 @@ fn a_wrong_or_early_acknowledgement_ends_the_circuit() {
     assert_eq!((proofs(&mesh, 1).1.len(), mesh.closed(circuit).reason), (1, DestroyReason::Protocol));
 }
 
+/// What the next hop releases when it is due, and is not the ack of that batch.
+#[test]
+fn an_acknowledgement_that_is_due_and_wrong_ends_the_circuit() {
+    let forged: fn(&mut [u8]) = |ack| ack.fill(9);
+    let flipped: fn(&mut [u8]) = |ack| ack[31] ^= 1;
+    for wrong in [forged, flipped] {
+        let mut mesh = Mesh::new(4, proving);
+        mesh.change = Box::new(move |from, to, cell| {
+            if (from, to, cell[4]) == (2, 1, Command::Ack as u8) {
+                wrong(&mut cell[6..38]);
+            }
+        });
+        let path = mesh.path();
+        let circuit = mesh.machines[0].build(NOW, &path).unwrap();
+        mesh.run();
+        mesh.events[0].clear();
+        let (near, far) = mesh.open(circuit);
+        for _ in 0..300 {
+            mesh.machines[0].write(NOW, near, &[5; DATA_BYTES]);
+            mesh.run();
+            mesh.machines[3].read(NOW, far, usize::MAX, &mut Vec::new());
+            mesh.run();
+        }
+        assert_eq!(proofs(&mesh, 1).1, []);
+        assert_eq!(mesh.closed(circuit).reason, DestroyReason::Protocol);
+    }
+}
+
 #[test]
 fn the_client_checks_its_first_hop() {
     for adjust in [proving as fn(u8, &mut Limits), default] {
