@@ -2,6 +2,7 @@ use core::time::Duration;
 
 use nonos_identity::{NetworkId, NodeId};
 
+use crate::handshake::Suite;
 use crate::padding::MAX_PERCENT;
 use crate::records::RECORDS;
 use crate::transit::MAX_BATCHES;
@@ -13,6 +14,8 @@ pub struct Config {
     pub network: NetworkId,
     /// This node, as other nodes' descriptors and links name it.
     pub node: NodeId,
+    /// How the keys of its own circuits come about. As a relay it answers both.
+    pub suite: Suite,
     /// Whether it extends circuits of others. A node that does not still answers as a destination.
     pub relaying: bool,
     /// What it bears.
@@ -23,7 +26,7 @@ impl Config {
     /// A relaying node with the default limits.
     #[must_use]
     pub fn new(network: NetworkId, node: NodeId) -> Self {
-        Self { network, node, relaying: true, limits: Limits::default() }
+        Self { network, node, suite: Suite::default(), relaying: true, limits: Limits::default() }
     }
 }
 

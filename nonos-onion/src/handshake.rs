@@ -8,6 +8,7 @@
 //! message 2 = ML-KEM ciphertext || noise(e, ee, psk, no payload)  1136 bytes
 //! keys      = HKDF(salt = final handshake hash, Split())
 //! ```
+//! The classical suite has zeros in place of ML-KEM's key and ciphertext, and a psk of zeros.
 //! Confidentiality of the layer keys holds while either X25519 or ML-KEM does; the relay is
 //! authenticated by X25519 alone. The routing of message 1 is under X25519 to the epoch key alone:
 //! it is secret until that key or X25519 falls. Suite and slot are part of the prologue, so nobody
@@ -30,8 +31,29 @@ use crate::cgo::LAYER_SEED_BYTES;
 use crate::domains;
 use crate::records::{ROUTING_BYTES, Slot};
 
-/// The only suite: X25519 with ML-KEM-768, ChaCha20-Poly1305, BLAKE2s, CGO on AES-128.
-pub(crate) const SUITE_HYBRID: u8 = 1;
+/// How the keys of a circuit's layers come about. The client chooses one for all hops; it is in the prologue of
+/// every handshake, so nobody can change it on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Suite {
+    /// X25519 with ML-KEM-768, ChaCha20-Poly1305, BLAKE2s, CGO on AES-128: what is recorded today is secret
+    /// while either X25519 or ML-KEM holds.
+    #[default]
+    Hybrid = 1,
+    /// The same without ML-KEM, for clients that count every millisecond: whoever breaks X25519 later reads
+    /// what is recorded today. Its messages have the same size.
+    Classical = 2,
+}
+
+impl Suite {
+    pub(crate) fn from_byte(byte: u8) -> Result<Self, HandshakeError> {
+        match byte {
+            1 => Ok(Self::Hybrid),
+            2 => Ok(Self::Classical),
+            _ => Err(HandshakeError),
+        }
+    }
+}
 
 /// Length of the first message, in bytes.
 pub(crate) const REQUEST_BYTES: usize = 32 + KEM_KEY_BYTES + ROUTING_BYTES + AEAD_TAG_BYTES;
@@ -54,7 +76,7 @@ pub(crate) type LayerSeed = Zeroizing<[u8; LAYER_SEED_BYTES]>;
 /// What both ends must agree on before the first message; it is not sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
-    pub(crate) suite: u8,
+    pub(crate) suite: Suite,
     pub(crate) epoch: Epoch,
     pub(crate) relay: NodeId,
     pub(crate) network: &'a NetworkId,
@@ -66,7 +88,7 @@ impl Context<'_> {
     fn prologue(&self) -> Vec<u8> {
         [
             domains::HANDSHAKE.as_bytes(),
-            &[self.suite],
+            &[self.suite as u8],
             &self.epoch.number().to_be_bytes(),
             self.relay.as_bytes(),
             self.network.as_bytes(),
@@ -79,7 +101,8 @@ impl Context<'_> {
 /// The client between the two messages.
 pub(crate) struct Initiator {
     noise: Box<snow::HandshakeState>,
-    kem: Box<mlkem768::MlKem768PrivateKey>,
+    /// Of the hybrid suite.
+    kem: Option<Box<mlkem768::MlKem768PrivateKey>>,
 }
 
 impl Initiator {
@@ -97,22 +120,34 @@ impl Initiator {
             .and_then(|builder| builder.remote_public_key(onion_key))
             .and_then(snow::Builder::build_initiator)
             .map_err(|_| HandshakeError)?;
-        let mut randomness = Zeroizing::new([0; 64]);
-        rng.fill_bytes(&mut *randomness);
-        let (kem, kem_key) = mlkem768::generate_key_pair(*randomness).into_parts();
-        let payload = Zeroizing::new([kem_key.as_slice(), routing.as_slice()].concat());
+        let (kem, kem_key) = match context.suite {
+            Suite::Hybrid => {
+                let mut randomness = Zeroizing::new([0; 64]);
+                rng.fill_bytes(&mut *randomness);
+                let (kem, key) = mlkem768::generate_key_pair(*randomness).into_parts();
+                (Some(Box::new(kem)), *key.as_slice())
+            }
+            Suite::Classical => (None, [0; KEM_KEY_BYTES]),
+        };
+        let payload = Zeroizing::new([&kem_key[..], routing.as_slice()].concat());
         let mut message = [0; REQUEST_BYTES];
         let len = noise.write_message(&payload, &mut message).map_err(|_| HandshakeError)?;
         debug_assert_eq!(len, REQUEST_BYTES);
-        Ok((Self { noise: Box::new(noise), kem: Box::new(kem) }, message))
+        Ok((Self { noise: Box::new(noise), kem }, message))
     }
 
     /// Takes the second message.
     pub(crate) fn finish(mut self, message: &[u8; REPLY_BYTES]) -> Result<LayerSeed, HandshakeError> {
         let (ciphertext, reply) =
             message.split_first_chunk::<KEM_CIPHERTEXT_BYTES>().ok_or(HandshakeError)?;
-        let secret = Zeroizing::new(mlkem768::decapsulate(&self.kem, &ciphertext.into()));
-        let psk = psk(&secret, ciphertext, self.noise.get_handshake_hash());
+        let psk = match &self.kem {
+            Some(kem) => {
+                let secret = Zeroizing::new(mlkem768::decapsulate(kem, &ciphertext.into()));
+                psk(&secret, ciphertext, self.noise.get_handshake_hash())
+            }
+            None if *ciphertext == [0; KEM_CIPHERTEXT_BYTES] => Zeroizing::new([0; 32]),
+            None => return Err(HandshakeError),
+        };
         self.noise.set_psk(2, &*psk).map_err(|_| HandshakeError)?;
         self.noise.read_message(reply, &mut []).map_err(|_| HandshakeError)?;
         Ok(layer_seed(&mut self.noise))
@@ -128,7 +163,8 @@ impl fmt::Debug for Initiator {
 /// The relay that has read the first message and may still refuse it as a replay.
 pub(crate) struct Responder {
     noise: Box<snow::HandshakeState>,
-    kem_key: Box<mlkem768::MlKem768PublicKey>,
+    /// Of the hybrid suite.
+    kem_key: Option<Box<mlkem768::MlKem768PublicKey>>,
     routing: Zeroizing<[u8; ROUTING_BYTES]>,
     rng: ChaCha20Rng,
 }
@@ -141,9 +177,6 @@ impl Responder {
         message: &[u8; REQUEST_BYTES],
         seed: &[u8; 32],
     ) -> Result<Self, HandshakeError> {
-        if context.suite != SUITE_HYBRID {
-            return Err(HandshakeError);
-        }
         let mut rng = ChaCha20Rng::from_seed(*seed);
         let prologue = context.prologue();
         let mut noise = builder(PATTERN, &mut rng)?
@@ -155,12 +188,19 @@ impl Responder {
         noise.read_message(message, &mut *payload).map_err(|_| HandshakeError)?;
         let (kem_key, routing) = payload.split_first_chunk::<KEM_KEY_BYTES>().ok_or(HandshakeError)?;
         let routing = Zeroizing::new(*routing.first_chunk().ok_or(HandshakeError)?);
-        let kem_key = mlkem768::MlKem768PublicKey::from(kem_key);
-        // FIPS 203 §7.2: a key that is not reduced is refused before it is used.
-        if !mlkem768::validate_public_key(&kem_key) {
-            return Err(HandshakeError);
-        }
-        Ok(Self { noise: Box::new(noise), kem_key: Box::new(kem_key), routing, rng })
+        let kem_key = match context.suite {
+            Suite::Hybrid => {
+                let kem_key = mlkem768::MlKem768PublicKey::from(kem_key);
+                // FIPS 203 §7.2: a key that is not reduced is refused before it is used.
+                if !mlkem768::validate_public_key(&kem_key) {
+                    return Err(HandshakeError);
+                }
+                Some(Box::new(kem_key))
+            }
+            Suite::Classical if *kem_key == [0; KEM_KEY_BYTES] => None,
+            Suite::Classical => return Err(HandshakeError),
+        };
+        Ok(Self { noise: Box::new(noise), kem_key, routing, rng })
     }
 
     /// What the client tells this hop.
@@ -170,15 +210,20 @@ impl Responder {
 
     /// Makes the second message.
     pub(crate) fn reply(mut self) -> Result<([u8; REPLY_BYTES], LayerSeed), HandshakeError> {
-        let mut randomness = Zeroizing::new([0; 32]);
-        self.rng.fill_bytes(&mut *randomness);
-        let (ciphertext, secret) = mlkem768::encapsulate(&self.kem_key, *randomness);
-        let secret = Zeroizing::new(secret);
-        let psk = psk(&secret, ciphertext.as_slice(), self.noise.get_handshake_hash());
-        self.noise.set_psk(2, &*psk).map_err(|_| HandshakeError)?;
         let mut message = [0; REPLY_BYTES];
         let (kem_part, noise_part) = message.split_at_mut(KEM_CIPHERTEXT_BYTES);
-        kem_part.copy_from_slice(ciphertext.as_slice());
+        let psk = match &self.kem_key {
+            Some(kem_key) => {
+                let mut randomness = Zeroizing::new([0; 32]);
+                self.rng.fill_bytes(&mut *randomness);
+                let (ciphertext, secret) = mlkem768::encapsulate(kem_key, *randomness);
+                let secret = Zeroizing::new(secret);
+                kem_part.copy_from_slice(ciphertext.as_slice());
+                psk(&secret, kem_part, self.noise.get_handshake_hash())
+            }
+            None => Zeroizing::new([0; 32]),
+        };
+        self.noise.set_psk(2, &*psk).map_err(|_| HandshakeError)?;
         self.noise.write_message(&[], noise_part).map_err(|_| HandshakeError)?;
         let seed = layer_seed(&mut self.noise);
         Ok((message, seed))
@@ -187,7 +232,7 @@ impl Responder {
     /// Answers as a relay without ML-KEM would: the attack that the psk must stop.
     #[cfg(test)]
     fn reply_with_zero_psk(mut self) -> [u8; REPLY_BYTES] {
-        let (ciphertext, _) = mlkem768::encapsulate(&self.kem_key, [3; 32]);
+        let (ciphertext, _) = mlkem768::encapsulate(self.kem_key.as_ref().unwrap(), [3; 32]);
         self.noise.set_psk(2, &[0; 32]).unwrap();
         let mut message = [0; REPLY_BYTES];
         message[..KEM_CIPHERTEXT_BYTES].copy_from_slice(ciphertext.as_slice());
@@ -275,7 +320,7 @@ mod tests {
 
     fn context(network: &NetworkId) -> Context<'_> {
         Context {
-            suite: SUITE_HYBRID,
+            suite: Suite::Hybrid,
             epoch: Epoch::from_number(5),
             relay: NodeId::from_bytes([1; 32]),
             network,
@@ -327,7 +372,7 @@ mod tests {
         let (_, request) = start(&base);
         assert!(Responder::read(&base, &SECRET, &request, &[3; 32]).is_ok());
         for wrong in [
-            Context { suite: 0, ..base },
+            Context { suite: Suite::Classical, ..base },
             Context { epoch: base.epoch.next(), ..base },
             Context { relay: NodeId::from_bytes([2; 32]), ..base },
             Context { network: &other, ..base },
@@ -347,6 +392,38 @@ mod tests {
         let (initiator, request) = start(&context);
         let reply = Responder::read(&context, &SECRET, &request, &[3; 32]).unwrap().reply_with_zero_psk();
         assert_eq!(initiator.finish(&reply).err(), Some(HandshakeError));
+    }
+
+    #[test]
+    fn the_classical_suite_keys_a_layer_and_has_no_room_for_anything_else() {
+        let network = network();
+        let context = Context { suite: Suite::Classical, ..context(&network) };
+        let (initiator, request) = start(&context);
+        let responder = Responder::read(&context, &SECRET, &request, &[3; 32]).unwrap();
+        assert_eq!(responder.routing(), &ROUTING);
+        let (reply, relay) = responder.reply().unwrap();
+        assert_eq!(*initiator.finish(&reply).unwrap(), *relay);
+        for offset in [0, 31, 32, 600, 1215, 1216, 1295, 1296, 1311] {
+            let mut changed = request;
+            changed[offset] ^= 1;
+            assert!(Responder::read(&context, &SECRET, &changed, &[3; 32]).is_err(), "request {offset}");
+        }
+        for offset in [0, 500, 1087, 1088, 1119, 1120, 1135] {
+            let mut changed = reply;
+            changed[offset] ^= 1;
+            assert!(start(&context).0.finish(&changed).is_err(), "reply {offset}");
+        }
+        // A hybrid client's key where there should be none.
+        let (prologue, key) = (context.prologue(), public(SECRET));
+        let mut noise = builder(PATTERN, &mut ChaCha20Rng::from_seed([4; 32]))
+            .unwrap()
+            .prologue(&prologue)
+            .and_then(|builder| builder.remote_public_key(&key))
+            .and_then(snow::Builder::build_initiator)
+            .unwrap();
+        let mut hidden = [0; REQUEST_BYTES];
+        noise.write_message(&[&[1; KEM_KEY_BYTES][..], &ROUTING].concat(), &mut hidden).unwrap();
+        assert!(Responder::read(&context, &SECRET, &hidden, &[3; 32]).is_err());
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub use crate::config::{Config, ConfigError, Limits};
 pub use crate::descriptor::{BandwidthClass, FamilyTag, RelayDescriptor, SubnetTag};
 pub use crate::epoch::EpochKeys;
 pub use crate::guard::{GuardError, GuardSet};
+pub use crate::handshake::Suite;
 pub use crate::machine::{Input, LinkId, Machine, Now, Output, StreamRead};
 pub use crate::path::{
     AnonymitySet, HopClass, MIN_OPERATORS, PathError, PathRequest, PathRules, PathSelector, Selection,

@@ -33,7 +33,7 @@ use zeroize::Zeroizing;
 
 use crate::cell::FRAGMENT_BYTES;
 use crate::handshake::{
-    Context, HandshakeError, Initiator, LayerSeed, REPLY_BYTES, REQUEST_BYTES, Responder, ephemeral,
+    Context, HandshakeError, Initiator, LayerSeed, REPLY_BYTES, REQUEST_BYTES, Responder, Suite, ephemeral,
 };
 use crate::message::DATA_BYTES;
 use crate::puzzle::{NONCE_BYTES, Nonce, Puzzle, read_nonce, write_nonce};
@@ -306,7 +306,8 @@ impl Create {
         secret: &[u8; 32],
         seed: &[u8; 32],
     ) -> Result<Responder, HandshakeError> {
-        let context = Context { suite: self.suite, epoch: self.epoch, relay, network, slot: self.slot };
+        let suite = Suite::from_byte(self.suite)?;
+        let context = Context { suite, epoch: self.epoch, relay, network, slot: self.slot };
         Responder::read(&context, secret, self.request(), seed)
     }
 

@@ -247,10 +247,10 @@ impl Machine {
     /// with ends the circuit.
     pub(super) fn next_create(&mut self, circuit: LocalCircuitId) {
         let seed = Zeroizing::new(self.draw_seed());
-        let (network, bits) = (self.config.network, self.config.limits.puzzle_bits);
+        let (network, suite, bits) = (self.config.network, self.config.suite, self.config.limits.puzzle_bits);
         let Some(client) = self.client(circuit) else { return };
         let bits = if client.puzzled { bits } else { 0 };
-        let draft = Draft::new(&network, client.epoch, client.next_hops(), bits, &seed);
+        let draft = Draft::new(&network, client.epoch, client.next_hops(), bits, &seed).with_suite(suite);
         client.draft = Some(draft);
         if bits > 0 {
             self.solving.push_back(circuit);

@@ -7,13 +7,14 @@ use super::{
     Create, Direction, OnionKeyError, Onward, Pending, PendingHop, RECORD_BYTES, RECORDS, Record, RecordKey,
     Records, Routing, Slot,
 };
-use crate::handshake::{Context, Initiator, SUITE_HYBRID, ephemeral};
+use crate::handshake::{Context, Initiator, Suite, ephemeral};
 use crate::puzzle::{Nonce, Puzzle, Solver};
 
 /// A CREATE message in the making: from the last hop to the first, as each is told what solves the puzzle of
 /// the next.
 pub(crate) struct Draft {
     network: NetworkId,
+    suite: Suite,
     epoch: Epoch,
     /// Bits of each puzzle; 0 for none.
     bits: u8,
@@ -56,8 +57,23 @@ impl Draft {
             Hop { relay, onion_key, slot, key, seed }
         };
         let todo = path.iter().zip(slots).map(hop).collect();
-        let network = *network;
-        Self { network, epoch, bits, slots, filler, todo, made: Vec::new(), solver: None, onward: None }
+        let (network, suite) = (*network, Suite::default());
+        Self {
+            network,
+            suite,
+            epoch,
+            bits,
+            slots,
+            filler,
+            todo,
+            made: Vec::new(),
+            solver: None,
+            onward: None,
+        }
+    }
+
+    pub(crate) fn with_suite(self, suite: Suite) -> Self {
+        Self { suite, ..self }
     }
 
     /// Goes on with the message, for so many hashes of puzzles; yields whether it is complete.
@@ -78,7 +94,7 @@ impl Draft {
     fn make(&mut self, hop: Hop) -> Result<(), OnionKeyError> {
         let Hop { relay, onion_key, slot, key, seed } = hop;
         let routing = Routing { onward: self.onward, key: key.clone() }.to_bytes();
-        let context = Context { suite: SUITE_HYBRID, epoch: self.epoch, relay, network: &self.network, slot };
+        let context = Context { suite: self.suite, epoch: self.epoch, relay, network: &self.network, slot };
         let (initiator, request) = Initiator::start(&context, &onion_key, &routing, &seed)
             .map_err(|_| OnionKeyError(self.todo.len()))?;
         if self.bits > 0 {
@@ -112,7 +128,7 @@ impl Draft {
         let ([slot, ..], nonce) = (self.slots, self.onward.and_then(|first| first.nonce));
         (
             Pending { hops, filler: self.filler },
-            Create { suite: SUITE_HYBRID, epoch: self.epoch, slot, nonce, records },
+            Create { suite: self.suite as u8, epoch: self.epoch, slot, nonce, records },
         )
     }
 }

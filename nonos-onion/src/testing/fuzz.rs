@@ -13,7 +13,7 @@ use crate::conflux::frame::{Frame, Hello};
 use crate::descriptor::RelayDescriptor;
 use crate::epoch::EpochKeys;
 use crate::guard::GuardSet;
-use crate::handshake::{Context, HandshakeError, Initiator, Responder, SUITE_HYBRID};
+use crate::handshake::{Context, HandshakeError, Initiator, Responder, Suite};
 use crate::machine::{Input, LinkId, Machine, Output};
 use crate::message::{Kind, Message};
 use crate::multipath::Manifest;
@@ -263,7 +263,7 @@ pub fn valid_frames(content: &[u8]) -> Vec<u8> {
 pub fn fuzz_handshake(bytes: &[u8]) {
     let network = NetworkId::from_name("fuzz");
     let context = Context {
-        suite: SUITE_HYBRID,
+        suite: Suite::Hybrid,
         epoch: Epoch::from_number(1),
         relay: NodeId::from_bytes([1; 32]),
         network: &network,

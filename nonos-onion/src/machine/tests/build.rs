@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::ConfigError;
+use crate::handshake::Suite;
 use crate::records::{Create, Pending};
 
 /// The cells of a command on a link, in order.
@@ -295,4 +296,43 @@ fn more_hops_than_records_are_no_configuration() {
     let limits = Limits { hops: 7, ..Limits::default() };
     assert_eq!(limits.check(), Err(ConfigError::Hops { hops: 7, max: 6 }));
     assert_eq!(Limits { hops: 6, ..Limits::default() }.check(), Ok(()));
+}
+
+/// The client's suite is every hop's; its messages cannot be told by their size.
+#[test]
+fn a_client_chooses_the_suite() {
+    let build = |suite| {
+        let mut mesh = Mesh::new(4, default);
+        mesh.machines[0].config.suite = suite;
+        let circuit = mesh.build();
+        works(&mut mesh, circuit);
+        let suites: Vec<u8> =
+            (0..3).map(|hop| cells_of(&mesh, hop, hop + 1, Command::Create)[0][9]).collect();
+        (suites, create_cells(&mesh).len())
+    };
+    let (hybrid, classical) = (build(Suite::Hybrid), build(Suite::Classical));
+    assert_eq!((hybrid.0, classical.0), (vec![1; 3], vec![2; 3]));
+    assert_eq!(hybrid.1, classical.1);
+}
+
+/// A relay that tells the next hop of the other suite gets no circuit, whichever the client chose.
+#[test]
+fn nobody_changes_the_suite_on_the_way() {
+    for (suite, told) in [(Suite::Hybrid, 2), (Suite::Classical, 1), (Suite::Hybrid, 0), (Suite::Hybrid, 3)] {
+        let mut mesh = Mesh::new(4, default);
+        mesh.machines[0].config.suite = suite;
+        mesh.change = Box::new(move |from, to, cell| {
+            let first = cell[4] == Command::Create as u8 && cell[9] == suite as u8 && cell[10..16] == [0; 6];
+            if (from, to) == (1, 2) && first {
+                cell[9] = told;
+            }
+        });
+        let path = mesh.path();
+        let circuit = mesh.machines[0].build(NOW, &path).unwrap();
+        mesh.run();
+        assert!(
+            mesh.events[0].iter().all(|event| *event != Output::Built { circuit }),
+            "{suite:?} as {told}"
+        );
+    }
 }
