@@ -7,6 +7,7 @@ mod machines;
 pub(crate) mod node;
 mod oracle;
 mod processes;
+mod services;
 mod switch;
 mod tor;
 

@@ -81,18 +81,6 @@ impl Row {
         }
     }
 
-    /// A row of the anchor's figures alone: we have nothing of that kind, or not yet.
-    pub(crate) fn theirs(
-        name: impl Into<String>,
-        unit: &'static str,
-        better: Better,
-        anchor_name: impl Into<Cow<'static, str>>,
-        anchor: &[f64],
-    ) -> Self {
-        let alone = Self::alone(name, unit, better, anchor);
-        Self { ours: None, anchor: alone.ours, anchor_name: Some(anchor_name.into()), ..alone }
-    }
-
     /// The geometric mean, round by round, of the ratios of several comparisons.
     pub(crate) fn mean(
         name: impl Into<String>,

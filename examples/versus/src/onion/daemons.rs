@@ -7,6 +7,8 @@
 
 use std::path::Path;
 
+use tempfile::TempDir;
+
 use super::processes::{Process, cpu_of, path};
 use super::tor::{Network, Scheduler, Way};
 use crate::Failure;
@@ -111,6 +113,47 @@ impl Ours {
     }
 }
 
+/// A client, a service and the relays between them, linked each to each.
+struct OurService {
+    client: Process,
+    /// It ends with the comparison.
+    _server: Process,
+    _relays: Vec<Process>,
+    pids: Vec<u32>,
+    address: String,
+    _directory: TempDir,
+}
+
+impl OurService {
+    /// As with Tor: two relays and the rendezvous of the client's choice, three of the service's.
+    fn start() -> Result<Self, Failure> {
+        let directory = tempfile::tempdir()?;
+        let start = |number| Process::start(number, "/ip4/127.0.0.1/tcp/0", 0, None);
+        let mut all: Vec<Process> = (11..=18).map(start).collect::<Result<_, _>>()?;
+        for at in 1..all.len() {
+            let (before, after) = all.split_at_mut(at);
+            let Some(next) = after.first() else { break };
+            before.iter_mut().try_for_each(|node| node.dial(next))?;
+        }
+        let (mut client, mut server) = (all.remove(0), all.remove(0));
+        let relays = path(all.iter_mut())?;
+        client.learn(&relays, directory.path(), 2)?;
+        server.learn(&relays, directory.path(), 3)?;
+        let address = server.offer()?;
+        let pids = [&client, &server].into_iter().chain(&all).map(Process::pid).collect();
+        Ok(Self { client, _server: server, _relays: all, pids, address, _directory: directory })
+    }
+
+    fn transfer(&mut self, bytes: usize, into: &mut Transfers) -> Result<(), Failure> {
+        // The descriptor is at hand after that, as it is for the daemon.
+        self.client.visit(&self.address, 1)?;
+        let before = cpu_of(&self.pids)?;
+        let fetched = self.client.visit(&self.address, bytes)?;
+        into.push(bytes, fetched.seconds, cpu_of(&self.pids)? - before, fetched.first_byte);
+        Ok(())
+    }
+}
+
 fn transfer(network: &Network, way: Way, bytes: usize, into: &mut Transfers) -> Result<(), Failure> {
     // The circuit stands after that, as ours does.
     network.fetch(way, 1)?;
@@ -124,6 +167,7 @@ fn transfer(network: &Network, way: Way, bytes: usize, into: &mut Transfers) -> 
 pub(super) fn compare(daemon: &Path, bytes: usize, rounds: usize) -> Result<Vec<Row>, Failure> {
     let network = Network::start(daemon)?;
     let mut ours = Ours::start()?;
+    let (mut our_service, mut visits) = (OurService::start()?, Transfers::default());
     let (mut full, mut short) = (Transfers::default(), Transfers::default());
     let (mut exit, mut service) = (Transfers::default(), Transfers::default());
     let (mut vanilla_exit, mut vanilla_service) = (Transfers::default(), Transfers::default());
@@ -136,6 +180,7 @@ pub(super) fn compare(daemon: &Path, bytes: usize, rounds: usize) -> Result<Vec<
 
         ours.transfer(3, bytes, &mut full)?;
         ours.transfer(2, bytes, &mut short)?;
+        our_service.transfer(bytes, &mut visits)?;
         for (scheduler, exit, service) in [
             (Scheduler::Default, &mut exit, &mut service),
             (Scheduler::Vanilla, &mut vanilla_exit, &mut vanilla_service),
@@ -170,12 +215,14 @@ pub(super) fn compare(daemon: &Path, bytes: usize, rounds: usize) -> Result<Vec<
     rows.push(built("time", &builds.wall, &tor_builds.wall));
     let services = [(&service, "default scheduler"), (&vanilla_service, "Schedulers Vanilla")];
     for (theirs, what) in services {
-        let row = |figure, unit, better, theirs: &[f64]| {
-            Row::theirs(format!("onion service: {figure}"), unit, better, tor(what), theirs)
+        let row = |figure, unit, better, ours: &[f64], theirs: &[f64]| {
+            Row::paired(format!("onion service: {figure}"), unit, better, ours, tor(what), theirs)
         };
-        rows.push(row("CPU", "ms/MB", Better::Lower, &theirs.cpu));
-        rows.push(row("goodput", "MB/s", Better::Higher, &theirs.goodput));
-        rows.push(row("first byte", "ms", Better::Lower, &theirs.first_byte));
+        rows.push(row("CPU", "ms/MB", Better::Lower, &visits.cpu, &theirs.cpu).target(Of::Ratio, 0.25));
+        rows.push(
+            row("goodput", "MB/s", Better::Higher, &visits.goodput, &theirs.goodput).target(Of::Ratio, 10.0),
+        );
+        rows.push(row("first byte", "ms", Better::Lower, &visits.first_byte, &theirs.first_byte));
     }
     Ok(rows)
 }

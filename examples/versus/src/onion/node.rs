@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
 use nonos_identity::{Epoch, NetworkId, NodeId, Timestamp, WideDigest, wire};
@@ -12,15 +13,16 @@ use nonos_mesh::libp2p::{Driver, DriverConfig, Handle};
 use nonos_mesh::testing::identity;
 use nonos_mesh::{Check, ItemKind, MemoryStore, Ticket, Verdict};
 use nonos_onion::link::{
-    ByteLink, CircuitHandle, Incoming, LinkError, LinkFuture, Links, Onion, OnionDriver, OnionStream,
-    system_clock,
+    ByteLink, CircuitHandle, Incoming, LinkError, LinkFuture, Links, Onion, OnionDriver, system_clock,
 };
 use nonos_onion::multipath::{Code, Object, Sink, fetch, serve};
+use nonos_onion::rendezvous::{Hub, HubLimits, ports};
 use nonos_onion::{BandwidthClass, Config, EpochKeys, FamilyTag, RelayDescriptor, SubnetTag};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use zeroize::Zeroizing;
 
+use super::services::Services;
 use crate::Failure;
 use crate::report::now;
 
@@ -36,6 +38,12 @@ pub(super) enum Ask {
     Build { path: Vec<String> },
     /// Fetches so many bytes over a new stream of that circuit.
     Fetch { bytes: usize },
+    /// Learns the relays, where descriptors are kept, and how many relays its circuits have before their end.
+    Learn { relays: Vec<String>, directory: PathBuf, hops: u8 },
+    /// Offers an onion service that serves as many bytes as it is asked for.
+    Offer,
+    /// Fetches so many bytes from an onion service.
+    Visit { address: String, bytes: usize },
     /// Fetches the object, of so many bytes, over a circuit for each path.
     FetchObject { bytes: usize, paths: Vec<Vec<String>> },
 }
@@ -51,6 +59,7 @@ pub(super) enum Answer {
     },
     Done,
     Descriptor(String),
+    Offered(String),
     Built {
         seconds: f64,
     },
@@ -150,6 +159,7 @@ struct Node {
     mesh: Handle,
     onion: Onion,
     circuit: Option<CircuitHandle>,
+    services: Option<Services>,
 }
 
 impl Node {
@@ -182,8 +192,10 @@ impl Node {
             }
         });
         let object = if options.object_bytes > 0 { Some(object(options.object_bytes)?) } else { None };
-        tokio::spawn(serve_streams(incoming, object.map(Arc::new)));
-        Ok(Self { number, id, mesh, onion, circuit: None })
+        let limits = HubLimits { splice_bytes: u64::MAX, ..HubLimits::default() };
+        let hub = Hub::new(network, id, limits, &[number; 32]);
+        tokio::spawn(serve_streams(incoming, object.map(Arc::new), hub));
+        Ok(Self { number, id, mesh, onion, circuit: None, services: None })
     }
 
     async fn answer(&mut self, ask: Ask) -> Result<Answer, Failure> {
@@ -199,6 +211,27 @@ impl Node {
                 let circuit = self.circuit.clone().ok_or("no circuit stands")?;
                 // This thread is not the one that carries the circuit.
                 Ok(Answer::Fetched(tokio::spawn(fetch_bytes(circuit, bytes)).await??))
+            }
+            Ask::Learn { relays, directory, hops } => {
+                let relays = descriptors(&relays)?;
+                let seed = [self.number; 32];
+                self.services =
+                    Some(Services::new(self.onion.clone(), self.id, relays, directory, hops, seed)?);
+                Ok(Answer::Done)
+            }
+            Ask::Offer => {
+                let services = self.services.as_mut().ok_or("no relay is known")?;
+                Ok(Answer::Offered(services.offer().await?))
+            }
+            Ask::Visit { address, bytes } => {
+                let services = self.services.as_ref().ok_or("no relay is known")?;
+                let (dialer, address) = (services.dialer(), address.parse()?);
+                let visit = async move {
+                    let started = now();
+                    let stream = dialer.dial(&address, BYTES_PORT, None).await.map_err(io::Error::other)?;
+                    receive(stream, started, bytes).await
+                };
+                Ok(Answer::Fetched(tokio::spawn(visit).await??))
             }
             Ask::FetchObject { bytes, paths } => self.fetch_object(bytes, &paths).await,
         }
@@ -233,11 +266,7 @@ impl Node {
     }
 
     async fn build(&self, path: &[String]) -> Result<CircuitHandle, Failure> {
-        let mut relays = Vec::new();
-        for hop in path {
-            relays.push(wire::from_bytes(&HEXLOWER.decode(hop.as_bytes())?)?);
-        }
-        Ok(self.onion.build(relays).await?)
+        Ok(self.onion.build(descriptors(path)?).await?)
     }
 
     async fn fetch_object(&self, bytes: usize, paths: &[Vec<String>]) -> Result<Answer, Failure> {
@@ -253,6 +282,10 @@ impl Node {
     }
 }
 
+fn descriptors(hops: &[String]) -> Result<Vec<RelayDescriptor>, Failure> {
+    hops.iter().map(|hop| Ok(wire::from_bytes(&HEXLOWER.decode(hop.as_bytes())?)?)).collect()
+}
+
 /// Stripes are checked by then; nothing else is wanted of them.
 struct Discard;
 
@@ -264,8 +297,18 @@ impl Sink for Discard {
 
 async fn fetch_bytes(circuit: CircuitHandle, bytes: usize) -> io::Result<Fetched> {
     let started = now();
-    let mut stream = circuit.open(BYTES_PORT).await.map_err(io::Error::other)?;
+    let stream = circuit.open(BYTES_PORT).await.map_err(io::Error::other)?;
+    receive(stream, started, bytes).await
+}
+
+/// Asks for bytes on a stream that was asked for at `started`, and throws them away.
+async fn receive(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    started: Instant,
+    bytes: usize,
+) -> io::Result<Fetched> {
     stream.write_all(&(bytes as u64).to_be_bytes()).await?;
+    stream.flush().await?;
     let asked = now();
     let (mut left, mut first_byte, mut tenths) = (bytes, None, Vec::new());
     let mut buffer = vec![0; CHUNK_BYTES];
@@ -286,12 +329,16 @@ async fn fetch_bytes(circuit: CircuitHandle, bytes: usize) -> io::Result<Fetched
     Ok(Fetched { first_byte: first_byte.unwrap_or(seconds), seconds, tenths })
 }
 
-async fn serve_streams(mut incoming: Incoming, object: Option<Arc<Object>>) {
+async fn serve_streams(mut incoming: Incoming, object: Option<Arc<Object>>, hub: Hub) {
     while let Some(stream) = incoming.recv().await {
         let object = object.clone().filter(|_| stream.port == OBJECT_PORT);
+        let hub = hub.clone();
         // A client that goes ends its own stream.
         tokio::spawn(async move {
             match object {
+                _ if ports::ALL.contains(&stream.port) => {
+                    drop(hub.serve(stream.circuit, stream.port, stream.stream).await);
+                }
                 Some(object) => drop(serve(stream.stream, &object).await),
                 None => drop(serve_bytes(stream.stream).await),
             }
@@ -299,7 +346,7 @@ async fn serve_streams(mut incoming: Incoming, object: Option<Arc<Object>>) {
     }
 }
 
-async fn serve_bytes(mut stream: OnionStream) -> io::Result<()> {
+pub(super) async fn serve_bytes(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let mut left = usize::try_from(stream.read_u64().await?).unwrap_or(usize::MAX);
     let chunk = vec![0x5a; CHUNK_BYTES];
     while left > 0 {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use nonos_identity::NodeId;
@@ -126,6 +127,30 @@ impl Process {
     ) -> Result<(f64, Vec<u64>), Failure> {
         match self.ask(&Ask::FetchObject { bytes, paths })? {
             Answer::FetchedObject { seconds, shards } => Ok((seconds, shards)),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+impl Process {
+    /// Tells a node the relays, where descriptors are, and how many relays its circuits have before their end.
+    pub(super) fn learn(&mut self, relays: &[String], directory: &Path, hops: u8) -> Result<(), Failure> {
+        let (relays, directory) = (relays.to_vec(), directory.to_owned());
+        self.ask(&Ask::Learn { relays, directory, hops }).map(drop)
+    }
+
+    /// Offers an onion service; yields its address.
+    pub(super) fn offer(&mut self) -> Result<String, Failure> {
+        match self.ask(&Ask::Offer)? {
+            Answer::Offered(address) => Ok(address),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Fetches bytes from an onion service.
+    pub(super) fn visit(&mut self, address: &str, bytes: usize) -> Result<Fetched, Failure> {
+        match self.ask(&Ask::Visit { address: address.into(), bytes })? {
+            Answer::Fetched(fetched) => Ok(fetched),
             other => Err(unexpected(&other)),
         }
     }
