@@ -63,6 +63,8 @@ pub enum HostError {
 }
 
 /// A stream that some client opened to the service; nothing tells who.
+///
+/// One that is dropped at once may leave its client waiting until it times out; one that is shut down tells it.
 #[derive(Debug)]
 pub struct Visit {
     /// The port the client asked for.

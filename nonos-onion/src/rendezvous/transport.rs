@@ -2,6 +2,7 @@ use core::fmt;
 use core::future::{Future, Ready, ready};
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use libp2p_core::Multiaddr;
 use libp2p_core::multiaddr::Protocol;
 use libp2p_core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
 use nonos_identity::{OnionAddress, OnionNetwork, StaticSecret};
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 
 use crate::rendezvous::Environment;
@@ -17,6 +19,9 @@ use crate::rendezvous::draw::Draw;
 use crate::rendezvous::host::{Host, HostConfig, HostError, Visit, Visitors};
 use crate::rendezvous::stream::ServiceStream;
 use crate::service::Service;
+
+/// Time to tell a client that nobody listens on its port.
+const REFUSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a swarm has no stream, or no listener.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -135,9 +140,14 @@ impl OnionTransport {
         }
     }
 
-    fn visited(&mut self, visit: Visit) {
-        // Nobody listens on another port: the stream is dropped, which the client sees.
-        let Some(listener) = self.listeners.get(&visit.port) else { return };
+    fn visited(&mut self, mut visit: Visit) {
+        let Some(listener) = self.listeners.get(&visit.port) else {
+            // Nobody listens there: the client gets an end, where dropping the stream would leave it waiting.
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(REFUSE_TIMEOUT, visit.stream.shutdown()).await;
+            });
+            return;
+        };
         self.events.push_back(TransportEvent::Incoming {
             listener_id: listener.id,
             upgrade: ready(Ok(visit.stream.compat())),

@@ -145,7 +145,11 @@ impl Point {
                     self.say(Event::Up(self.number)).await;
                     return Some(link);
                 }
-                Err(StepError::Circuit(CircuitError::UnknownRelay)) => return None,
+                Err(StepError::Circuit(CircuitError::UnknownRelay)) => {
+                    // The next relay may be unknown too, and so on.
+                    tokio::time::sleep(MIN_PAUSE).await;
+                    return None;
+                }
                 Err(error) => tracing::debug!(%error, "an introduction point was not established"),
             }
             tokio::time::sleep(MIN_PAUSE * 2_u32.pow(failures)).await;
