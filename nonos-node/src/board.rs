@@ -20,6 +20,8 @@ pub(crate) struct PeerEntry {
     pub(crate) enrolment: Option<Sealed>,
     /// Whether it takes receipts for broadcast.
     pub(crate) broadcaster: bool,
+    /// Whether it carries circuits of others.
+    pub(crate) relay: bool,
 }
 
 /// A job whose parts all passed their checks.
@@ -126,7 +128,7 @@ impl Board {
 
     /// Relay descriptors that are live now, own ones left out.
     pub(crate) fn relays(&self, now: Timestamp) -> Vec<RelayDescriptor> {
-        let all = self.peers.values().flat_map(|peer| &peer.descriptors);
+        let all = self.peers.values().filter(|peer| peer.relay).flat_map(|peer| &peer.descriptors);
         all.filter(|descriptor| descriptor.is_live(now)).cloned().collect()
     }
 

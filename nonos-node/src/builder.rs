@@ -234,7 +234,7 @@ impl NodeBuilder {
         let links = Arc::new(MeshLinks(mesh.clone()));
         let epoch_keys = EpochKeys::new(Zeroizing::new(clock::random()), now);
         let (onion, incoming, payments) = OnionDriver::spawn(
-            nonos_onion::Config::new(network, me),
+            nonos_onion::Config { relaying: config.roles.relay, ..nonos_onion::Config::new(network, me) },
             epoch_keys,
             links,
             system_clock(),
@@ -296,6 +296,11 @@ impl NodeBuilder {
         let services = Services::start(&shared).map_err(|error| StartError::Settings(error.to_string()))?;
         let _ = shared.services.set(services);
         shared.descriptors.advance(now, directory::randoms(&network, now));
+        if shared.config.roles.relay && !shared.config.onion_services.is_empty() {
+            tracing::warn!(
+                "a node that relays and offers onion services can be found by their visitors: see roles.relay"
+            );
+        }
         let node = Node { shared, tasks: Arc::new(Mutex::new(JoinSet::new())) };
         node.shared.announce(now).await?;
         node.spawn(Inlets { mesh_events, incoming, payments, facts }, serve_control).await?;
@@ -398,7 +403,7 @@ impl Shared {
         }
         let roles = self.config.roles;
         let capabilities = [
-            (true, Capabilities::RELAY),
+            (roles.relay, Capabilities::RELAY),
             (roles.seeder, Capabilities::SEEDER),
             (roles.executor, Capabilities::EXECUTOR),
             (roles.executor, Capabilities::ZK),

@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::hops::Circuits;
 use crate::services::OnionService;
 
-/// What a node does beyond relaying and gossip, which every node does.
+/// What a node does beyond gossip, which every node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Roles {
+    /// Carries circuits of others, and introduces and keeps for onion services. Who offers a service that must
+    /// not be found says no: clients can tell the one relay at which it never meets them.
+    pub relay: bool,
     /// Serves chunks of capsules it holds.
     pub seeder: bool,
     /// Runs the capsules of the jobs it accepts and proves what it ran.
@@ -23,7 +26,7 @@ pub struct Roles {
 
 impl Default for Roles {
     fn default() -> Self {
-        Self { seeder: true, executor: false, verifier: true, broadcaster: true }
+        Self { relay: true, seeder: true, executor: false, verifier: true, broadcaster: true }
     }
 }
 

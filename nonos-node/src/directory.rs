@@ -127,10 +127,11 @@ impl Directory for Directories {
 }
 
 impl Shared {
-    /// The known relays, this node among them, that lie nearest to an index.
+    /// The known relays, this node too if it is one, that lie nearest to an index.
     fn nearest(&self, index: DirectoryIndex, count: usize) -> Vec<NodeId> {
         let relays = self.board().relays(clock::now());
-        let mut all: Vec<NodeId> = relays.iter().map(|relay| relay.relay).chain([self.me]).collect();
+        let own = self.config.roles.relay.then_some(self.me);
+        let mut all: Vec<NodeId> = relays.iter().map(|relay| relay.relay).chain(own).collect();
         all.sort_by_cached_key(|node| distance(&self.network, index, node));
         all.dedup();
         all.truncate(count);

@@ -81,6 +81,7 @@ fn peer_entry(node: NodeId, beacon: &Beacon) -> PeerEntry {
         descriptors: descriptors.into_iter().filter(|descriptor| descriptor.relay == node).collect(),
         enrolment: (!beacon.body.extra.is_empty()).then(|| Sealed(beacon.body.extra.clone())),
         broadcaster: beacon.body.capabilities.contains(Capabilities::BROADCASTER),
+        relay: beacon.body.capabilities.contains(Capabilities::RELAY),
     }
 }
 
@@ -103,8 +104,8 @@ pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
             port::SUBMIT if shared.config.roles.broadcaster => &submit,
             port::CLAIM => &claim,
             port::PAY => &pay,
-            port::DIRECTORY => &descriptors,
-            hub if ports::ALL.contains(&hub) => {
+            port::DIRECTORY if shared.config.roles.relay => &descriptors,
+            hub if shared.config.roles.relay && ports::ALL.contains(&hub) => {
                 meet(&shared, arrived);
                 continue;
             }

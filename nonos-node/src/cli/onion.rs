@@ -6,14 +6,19 @@ use nonos_node::{Client, Request, Response, SOCKET};
 
 use super::{CliResult, DataDir, block_on, print_json};
 
+const SETTINGS: &str = r#"A service is offered by config.toml, and is at its address a few seconds after the node's start:
+
+  [[onion_services]]
+  name = "blog"
+  forward = [{ port = 80, to = "127.0.0.1:8080" }]
+  clients = []      # keys by `nonos onion key`; if there are none, whoever knows the address may visit
+
+  [roles]
+  relay = false     # or visitors can find out which relay the service runs on"#;
+
 /// Shows the onion services of a running node, and visits those of others.
-///
-/// A service is offered by the settings, and is at its address a few seconds after the node's start:
-///
-///   [[onion_services]]
-///   name = "blog"
-///   forward = [{ port = 80, to = "127.0.0.1:8080" }]
 #[derive(Debug, Args)]
+#[command(after_help = SETTINGS)]
 pub(super) struct Onion {
     #[command(flatten)]
     data_dir: DataDir,

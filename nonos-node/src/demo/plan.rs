@@ -109,6 +109,7 @@ impl Plan {
     fn part(&self, index: usize) -> (String, String, Config) {
         let lies = self.tamper.is_some() && index == self.culprit();
         let roles = Roles {
+            relay: true,
             seeder: index == Part::Publisher.index(),
             executor: index == Part::Executor.index(),
             verifier: index != Part::Executor.index(),

@@ -109,7 +109,7 @@ pub(crate) async fn mesh(nodes: &[&Process]) {
     for node in nodes {
         loop {
             let Response::Status(status) = node.ask(Request::Status).await else { panic!("no status") };
-            if status.links.len() == others && status.relays == others && status.enrolled == others + 1 {
+            if status.links.len() == others && status.peers.len() == others && status.enrolled == others + 1 {
                 break;
             }
             assert!(begin.elapsed() < PATIENCE, "{} does not know all nodes: {status:?}", node.id);

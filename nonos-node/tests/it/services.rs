@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use nonos_node::{Config, Event, Forward, OnionService, Request, Response};
+use nonos_node::{Config, Event, Forward, OnionService, Request, Response, Roles};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -85,7 +85,8 @@ async fn play() {
         forward: vec![Forward { port: 80, to }],
     };
     let offered = vec![service("public", Vec::new()), service("private", Vec::new())];
-    let mut nodes = vec![Process::start(root, "host", config(offered)).await];
+    let roles = Roles { relay: false, ..Roles::default() };
+    let mut nodes = vec![Process::start(root, "host", Config { roles, ..config(offered) }).await];
     for name in NAMES.iter().skip(1) {
         nodes.push(Process::start(root, name, config(Vec::new())).await);
     }
@@ -96,6 +97,8 @@ async fn play() {
     let key = client_key(&nodes[1], &private).await;
     let host = nodes.remove(0).restart(|config| config.onion_services[1].clients = vec![key]).await;
     assert_eq!(address(&host, "private").await, private);
+    let Response::Status(status) = nodes[0].ask(Request::Status).await else { panic!("no status") };
+    assert_eq!(status.relays, NAMES.len() - 2, "the host is none");
     let Response::Ticket { ticket } = nodes[0].ask(Request::Ticket).await else { panic!("no ticket") };
     host.ask(Request::Join { ticket }).await;
     let [visitor, stranger, ..] = nodes.as_slice() else { panic!("six nodes") };
@@ -124,7 +127,7 @@ async fn play() {
     else {
         panic!("no listener")
     };
-    let sent: Vec<u8> = (0..BYTES).map(|at| (at * 31 % 251) as u8).collect();
+    let sent: Vec<u8> = (0..BYTES).map(|at| u8::try_from(at * 31 % 251).unwrap_or_default()).collect();
     assert!(round_trip(listen, &sent).await == sent, "bytes were lost or changed");
 
     let refused = command::refused(
