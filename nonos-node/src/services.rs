@@ -16,7 +16,7 @@ use nonos_onion::{BuildError, GuardError, HopClass};
 use serde::{Deserialize, Serialize};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::circuits::RouteError;
 use crate::config::{Config, ConfigError, parse_key};
@@ -31,6 +31,8 @@ const SERVICES_MAX: usize = 8;
 const VISITS_MAX: usize = 64;
 /// Local listeners that forward to services.
 const FORWARDS_MAX: usize = 16;
+/// Pause after a connection that could not be taken.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a target on this machine may take to answer.
 const TARGET_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -120,7 +122,8 @@ impl Services {
             let Ok(service) = Service::new(network, &key) else { continue };
             let (host, visitors) =
                 Host::spawn(environment.clone(), Arc::new(service), config, &clock::random())?;
-            tokio::spawn(receive(visitors, settings.forward.clone()));
+            let (forward, stopping) = (settings.forward.clone(), shared.stopping.subscribe());
+            tokio::spawn(until_stopped(stopping, receive(visitors, forward)));
             hosts.push((settings.name.clone(), host));
         }
         let dialer = Dialer::new(environment, &clock::random());
@@ -193,6 +196,14 @@ impl Shared {
         self.services().dialer.dial(address, port, Some(&key)).await
     }
 
+    /// Builds the first circuit of the next visit, which saves it a round trip.
+    async fn prepare(&self, address: &OnionAddress) {
+        let key = self.client_key(address);
+        if let Err(error) = self.services().dialer.prepare(address, Some(&key)).await {
+            tracing::debug!(%error, "no circuit ahead of a visit");
+        }
+    }
+
     /// Opens a stream to a service, drops it, and says how long that took.
     pub(crate) async fn reach(&self, target: &str) -> Result<Duration, ServiceError> {
         let (address, port) = parse_target(target)?;
@@ -216,25 +227,41 @@ impl Shared {
         let failed = |error| ServiceError::Listen(listen, error);
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let shared = Arc::downgrade(self);
+        let (stopping, shared) = (self.stopping.subscribe(), self.clone());
         tokio::spawn(async move {
-            accept(shared, listener, address, port).await;
+            until_stopped(stopping, accept(shared, listener, address, port)).await;
             drop(place);
         });
         Ok(bound)
     }
 }
 
-/// Takes local connections to a service until the node stops.
-async fn accept(shared: Weak<Shared>, listener: TcpListener, address: OnionAddress, port: u16) {
+async fn until_stopped(mut stopping: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        // A node that is gone has stopped.
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+    }
+}
+
+/// Takes local connections to a service.
+async fn accept(shared: Arc<Shared>, listener: TcpListener, address: OnionAddress, port: u16) {
     let places = Arc::new(Semaphore::new(VISITS_MAX));
+    shared.prepare(&address).await;
     while let Ok(place) = places.clone().acquire_owned().await {
-        let Ok((mut local, _)) = listener.accept().await else { return };
-        let Some(shared) = shared.upgrade() else { return };
+        let Ok((mut local, _)) = listener.accept().await else {
+            // Out of descriptors, as a rule: some come back.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let shared = shared.clone();
         tokio::spawn(async move {
             match shared.visit(&address, port).await {
-                // Either end may break the connection; there is nobody to tell.
-                Ok(mut stream) => drop(copy_bidirectional(&mut local, &mut stream).await),
+                Ok(mut stream) => {
+                    let next = shared.prepare(&address);
+                    // Either end may break the connection; there is nobody to tell.
+                    let (_, _) = tokio::join!(next, copy_bidirectional(&mut local, &mut stream));
+                }
                 Err(error) => shared.fail("visit an onion service", &error),
             }
             drop(place);
@@ -242,7 +269,7 @@ async fn accept(shared: Weak<Shared>, listener: TcpListener, address: OnionAddre
     }
 }
 
-/// Takes visitors to the servers on this machine until the node stops.
+/// Takes visitors to the servers on this machine.
 async fn receive(mut visitors: Visitors, forward: Vec<Forward>) {
     let places = Arc::new(Semaphore::new(VISITS_MAX));
     while let Ok(place) = places.clone().acquire_owned().await {
