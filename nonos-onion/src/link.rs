@@ -9,6 +9,7 @@
 mod handle;
 mod stream;
 mod task;
+mod wire;
 
 use core::future::Future;
 use core::pin::Pin;

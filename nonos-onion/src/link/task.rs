@@ -4,19 +4,18 @@ use std::io;
 use std::sync::Arc;
 
 use nonos_identity::{Epoch, NodeId};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedReceiver, WeakUnboundedSender};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::cell::CELL_BYTES;
 use crate::circuit::{BuildError, Closed, LocalCircuitId, OpenError, PayError, Payment, StreamId};
 use crate::config::{Config, ConfigError};
 use crate::descriptor::RelayDescriptor;
 use crate::epoch::EpochKeys;
 use crate::link::handle::{CircuitHandle, CircuitShared, Incoming, IncomingStream, Onion, Payments, Transit};
 use crate::link::stream::{OnionStream, PIPE_BYTES, Pipe};
+use crate::link::wire::{Event, read_link, write_link};
 use crate::link::{ByteLink, Clock, LinkError, Links};
 use crate::machine::{Input, LinkId, Machine, Now, Output};
 use crate::transit::Commitment;
@@ -29,8 +28,6 @@ const EVENTS: usize = 64;
 const EVENTS_PER_TURN: usize = 32;
 /// Bytes of one stream sent before it is another's turn.
 const TURN_BYTES: usize = 16 * 996;
-/// A link whose peer takes no byte for so long is dead. Against neighbours that never read.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a jump of the wall clock may go unnoticed.
 const CLOCK_CHECK: Duration = Duration::from_secs(1);
 
@@ -65,13 +62,6 @@ pub(crate) enum Notice {
         circuit: LocalCircuitId,
         reply: oneshot::Sender<Vec<Commitment>>,
     },
-}
-
-enum Event {
-    Cells { link: LinkId, bytes: Vec<u8> },
-    Sent { link: LinkId, buffer: Vec<u8> },
-    Down { link: LinkId },
-    Opened { peer: NodeId, result: Result<Box<dyn ByteLink>, LinkError> },
 }
 
 struct Opening {
@@ -520,48 +510,4 @@ impl Task {
             tasks.writer.abort();
         }
     }
-}
-
-/// Reads cells, as many as there are at once.
-async fn read_link(link: LinkId, mut io: ReadHalf<Box<dyn ByteLink>>, events: Sender<Event>) {
-    let mut buffer = Vec::with_capacity(Input::BUFFER_BYTES);
-    // Room for at least one byte remains: a full buffer is whole cells and was handed over.
-    while matches!(io.read_buf(&mut buffer).await, Ok(1..)) {
-        let whole = buffer.len() - buffer.len() % CELL_BYTES;
-        if whole == 0 {
-            continue;
-        }
-        let mut rest = Vec::with_capacity(Input::BUFFER_BYTES);
-        rest.extend_from_slice(buffer.get(whole..).unwrap_or_default());
-        buffer.truncate(whole);
-        let bytes = core::mem::replace(&mut buffer, rest);
-        if events.send(Event::Cells { link, bytes }).await.is_err() {
-            return;
-        }
-    }
-    let _ = events.send(Event::Down { link }).await;
-}
-
-/// Writes buffers and gives them back.
-async fn write_link(
-    link: LinkId,
-    mut io: WriteHalf<Box<dyn ByteLink>>,
-    mut queue: Receiver<Vec<u8>>,
-    events: Sender<Event>,
-) {
-    while let Some(buffer) = queue.recv().await {
-        let write = async {
-            io.write_all(&buffer).await?;
-            io.flush().await
-        };
-        if !matches!(tokio::time::timeout(WRITE_TIMEOUT, write).await, Ok(Ok(()))) {
-            let _ = events.send(Event::Down { link }).await;
-            return;
-        }
-        // A full queue of events must not hold back the next write.
-        if let Err(mpsc::error::TrySendError::Full(event)) = events.try_send(Event::Sent { link, buffer }) {
-            let _ = events.send(event).await;
-        }
-    }
-    let _ = io.shutdown().await;
 }
