@@ -15,6 +15,7 @@ use nonos_onion::testing::{HubNetwork, HubStream, Node};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
+mod observations;
 mod swarm;
 
 const MARKER: &[u8] = b"what only the two ends may read";
