@@ -214,11 +214,15 @@ fn create_cells(mesh: &Mesh) -> Vec<u8> {
 }
 
 /// Sends cells from node 0's side of a link under another circuit id; yields the answer.
-fn answer_to(mesh: &mut Mesh, mut cells: Vec<u8>) -> (u8, u8) {
+fn answer_to(mesh: &mut Mesh, cells: Vec<u8>) -> (u8, u8) {
+    answer_at(mesh, NOW, cells, 1)
+}
+
+fn answer_at(mesh: &mut Mesh, now: Duration, mut cells: Vec<u8>, id: u8) -> (u8, u8) {
     for cell in cells.chunks_mut(CELL_BYTES) {
-        cell[3] ^= 1;
+        cell[3] ^= id;
     }
-    mesh.machines[1].handle(NOW, Input::Cells { link: LinkId(16), bytes: cells });
+    mesh.machines[1].handle(now, Input::Cells { link: LinkId(16), bytes: cells });
     loop {
         if let Output::Cells { bytes, .. } = mesh.machines[1].poll().expect("an answer") {
             return (bytes[4], bytes[6]);
@@ -264,6 +268,31 @@ fn a_replayed_or_changed_create_is_refused() {
     let mut beyond = cells;
     beyond[18] = 6;
     assert_eq!(answer_to(&mut fresh(), beyond), (DESTROY, DestroyReason::Protocol as u8), "no slot");
+}
+
+/// A request of the old epoch counts once while its key lives on into the next one, and not at all after that.
+#[test]
+fn a_create_is_no_good_twice_on_either_side_of_an_epochs_edge() {
+    const CREATED: u8 = 3;
+    let refused = (4, DestroyReason::Handshake as u8);
+    let cells = {
+        let mut mesh = Mesh::new(2, default);
+        mesh.build();
+        create_cells(&mesh)
+    };
+    let epoch = Epoch::at(Timestamp::from_secs(NOW.as_secs()));
+    let edge = Duration::from_secs(epoch.end().as_secs());
+    let grace = Limits::default().epoch_grace;
+    let (before, within, after) = (edge - Duration::from_secs(1), edge + grace / 2, edge + grace);
+    for (first, again) in [(before, within), (before, after), (within, within), (within, after)] {
+        let mut mesh = Mesh::new(2, default);
+        mesh.link(0, 1);
+        assert_eq!(answer_at(&mut mesh, first, cells.clone(), 1).0, CREATED, "{first:?}");
+        assert_eq!(answer_at(&mut mesh, again, cells.clone(), 2), refused, "{first:?}, then {again:?}");
+    }
+    let mut late = Mesh::new(2, default);
+    late.link(0, 1);
+    assert_eq!(answer_at(&mut late, after, cells, 1), refused, "its key is gone");
 }
 
 #[test]
