@@ -14,7 +14,7 @@ use nonos_onion::rendezvous::{
 use nonos_onion::service::Service;
 use nonos_onion::{BuildError, GuardError, HopClass};
 use serde::{Deserialize, Serialize};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
@@ -274,16 +274,28 @@ async fn receive(mut visitors: Visitors, forward: Vec<Forward>) {
     let places = Arc::new(Semaphore::new(VISITS_MAX));
     while let Ok(place) = places.clone().acquire_owned().await {
         let Some(mut visit) = visitors.recv().await else { return };
-        let Some(target) = forward.iter().find(|forward| forward.port == visit.port) else { continue };
-        let to = target.to;
+        let target = forward.iter().find(|forward| forward.port == visit.port).map(|forward| forward.to);
         tokio::spawn(async move {
-            match tokio::time::timeout(TARGET_PATIENCE, TcpStream::connect(to)).await {
-                // Either end may break the connection; there is nobody to tell.
-                Ok(Ok(mut server)) => drop(copy_bidirectional(&mut visit.stream, &mut server).await),
-                _ => tracing::warn!(%to, "the server behind an onion service does not answer"),
+            // Either end may break the connection; there is nobody to tell.
+            match connect(target).await {
+                Some(mut server) => drop(copy_bidirectional(&mut visit.stream, &mut server).await),
+                // A stream that is dropped leaves its visitor waiting; one that ends does not.
+                None => drop(visit.stream.shutdown().await),
             }
             drop(place);
         });
+    }
+}
+
+/// A connection to the server behind a port, if it has one and that answers.
+async fn connect(target: Option<SocketAddr>) -> Option<TcpStream> {
+    let to = target?;
+    match tokio::time::timeout(TARGET_PATIENCE, TcpStream::connect(to)).await {
+        Ok(Ok(server)) => Some(server),
+        _ => {
+            tracing::warn!(%to, "the server behind an onion service does not answer");
+            None
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Onion services between node processes: a TCP server behind one node, its client behind another.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use nonos_node::{Config, Event, Forward, OnionService, Request, Response, Roles};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -129,6 +130,14 @@ async fn play() {
     };
     let sent: Vec<u8> = (0..BYTES).map(|at| u8::try_from(at * 31 % 251).unwrap_or_default()).collect();
     assert!(round_trip(listen, &sent).await == sent, "bytes were lost or changed");
+    let closed = Request::Forward {
+        target: public.replace(":80", ":81"),
+        listen: "127.0.0.1:0".parse().expect("an address"),
+    };
+    let Response::Listening { listen } = visitor.ask(closed).await else { panic!("no listener") };
+    let begin = Instant::now();
+    assert!(round_trip(listen, b"anybody?").await.is_empty(), "nothing is behind that port");
+    assert!(begin.elapsed() < Duration::from_secs(20), "the visitor was left waiting");
 
     let refused = command::refused(
         &visitor.data_dir,
