@@ -150,6 +150,10 @@ impl<'a> Wanted<'a> {
 
 /// Tries before the mesh counts as unable to carry a circuit.
 const TRIES: usize = 6;
+/// Fewest neighbours to draw guards among, until the node has been up for [`SETTLING`].
+const NEIGHBOURS_MIN: usize = 5;
+/// How long the mesh may take to link a node that has just started.
+const SETTLING: Duration = Duration::from_secs(60);
 /// Longest wait for a guard that did not answer, before the next try.
 const GUARD_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a lost circuit may take to say which hop failed.
@@ -164,9 +168,13 @@ impl Shared {
         for _ in 0..TRIES {
             let now = clock::now();
             let path = match self.path(Wanted { avoid: &avoid, ..wanted }, now).await {
-                Err(RouteError::Guard(GuardError::Unreachable(wait))) => {
-                    outcome = Err(GuardError::Unreachable(wait).into());
-                    tokio::time::sleep(wait.min(GUARD_PATIENCE)).await;
+                Err(RouteError::Guard(error @ (GuardError::Unreachable(_) | GuardError::Unlisted))) => {
+                    outcome = Err(error.into());
+                    let wait = match error {
+                        GuardError::Unreachable(wait) => wait.min(GUARD_PATIENCE),
+                        _ => SETTLING / 10,
+                    };
+                    tokio::time::sleep(wait).await;
                     continue;
                 }
                 path => path?,
@@ -267,7 +275,10 @@ impl Shared {
     async fn path(&self, wanted: Wanted<'_>, now: Timestamp) -> Result<Vec<RelayDescriptor>, RouteError> {
         let Wanted { destination, never, avoid, apart, vanguards, .. } = wanted;
         let links = self.mesh.links().await.map_err(|_| BuildError::Stopped)?;
-        let neighbours: Vec<NodeId> = links.into_iter().map(|(_, node)| node).collect();
+        let mut neighbours: Vec<NodeId> = links.into_iter().map(|(_, node)| node).collect();
+        if !may_draw(neighbours.len(), self.started.elapsed()) {
+            neighbours.clear();
+        }
         let (end, candidates) = {
             let board = self.board();
             (board.descriptor(&destination, now), board.relays(now))
@@ -307,6 +318,12 @@ impl Shared {
     }
 }
 
+/// Whether guards may be drawn now. Whoever is the first contact of a node is to be a guard of its no sooner
+/// than others can be.
+fn may_draw(neighbours: usize, uptime: Duration) -> bool {
+    neighbours >= NEIGHBOURS_MIN || uptime >= SETTLING
+}
+
 /// The first outcome that is good, otherwise the last.
 fn first_ok<T, U, E>(all: &[T; 3], mut attempt: impl FnMut(&T) -> Result<U, E>) -> Result<U, E> {
     let [first, second, last] = all;
@@ -316,6 +333,13 @@ fn first_ok<T, U, E>(all: &[T; 3], mut attempt: impl FnMut(&T) -> Result<U, E>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_contacts_alone_are_no_guards() {
+        assert!(!may_draw(1, Duration::from_secs(2)) && !may_draw(4, Duration::from_secs(59)));
+        assert!(may_draw(5, Duration::ZERO));
+        assert!(may_draw(1, Duration::from_secs(60)), "a mesh may be that small");
+    }
 
     #[test]
     fn subnets_are_prefixes() {
