@@ -394,7 +394,7 @@ async fn a_hint_sends_nobody_to_an_unknown_relay() {
 /// With a descriptor at hand, four round trips over a path, which is 150 ms one way here; three with a circuit
 /// at hand too.
 #[tokio::test(start_paused = true)]
-async fn a_warm_dial_takes_three_round_trips() {
+async fn a_warm_dial_takes_four_round_trips_and_three_with_a_circuit_at_hand() {
     const LINK: Duration = Duration::from_millis(50);
     const ROUND_TRIP: Duration = Duration::from_millis(6 * 50);
     let hubs = HubNetwork::with_latency(10, HubLimits::default(), LINK).await;
