@@ -288,9 +288,9 @@ impl Shared {
         let selector = self.path_selector();
         let sound: Vec<NodeId> = never.iter().chain(avoid).copied().collect();
         let disjoint: Vec<NodeId> = sound.iter().chain(apart).copied().collect();
-        // A relay that failed once may be all there is left.
-        let exclusions = [&disjoint[..], &sound, never];
-        let guarded = |exclude: &&[NodeId]| {
+        // Where the relays are too few to hide anybody, guards must not stop the work.
+        let is_small = matches!(anonymity_set(&candidates, now), AnonymitySet::Insufficient { .. });
+        let guarded = |exclude: &[NodeId]| {
             let request = PathRequest {
                 candidates: &candidates,
                 destination: &end,
@@ -303,17 +303,16 @@ impl Shared {
                 false => self.guards().path(&selector, &request, now),
             })
         };
-        let selection = first_ok(&exclusions, guarded).or_else(|error| {
-            // Where the relays are too few to hide anybody, guards must not stop the work.
-            let AnonymitySet::Insufficient { .. } = anonymity_set(&candidates, now) else {
-                return Err(RouteError::from(error));
-            };
-            let unguarded = |exclude: &&[NodeId]| {
-                let exclude: Vec<NodeId> = [self.me, destination].iter().chain(*exclude).copied().collect();
-                selector.select(&candidates, &exclude, hops, now, clock::random())
-            };
-            Ok(first_ok(&exclusions, unguarded)?)
-        })?;
+        let unguarded = |exclude: &[NodeId]| {
+            let exclude: Vec<NodeId> = [self.me, destination].iter().chain(exclude).copied().collect();
+            selector.select(&candidates, &exclude, hops, now, clock::random())
+        };
+        let select = |exclude: &[NodeId]| match guarded(exclude) {
+            Err(_) if is_small => Ok(unguarded(exclude)?),
+            selection => Ok::<_, RouteError>(selection?),
+        };
+        // A relay that failed once may be all there is left.
+        let selection = select(&disjoint).or_else(|_| select(&sound)).or_else(|_| select(never))?;
         Ok(selection.relays.into_iter().chain([end]).collect())
     }
 }
@@ -322,12 +321,6 @@ impl Shared {
 /// than others can be.
 fn may_draw(neighbours: usize, uptime: Duration) -> bool {
     neighbours >= NEIGHBOURS_MIN || uptime >= SETTLING
-}
-
-/// The first outcome that is good, otherwise the last.
-fn first_ok<T, U, E>(all: &[T; 3], mut attempt: impl FnMut(&T) -> Result<U, E>) -> Result<U, E> {
-    let [first, second, last] = all;
-    attempt(first).or_else(|_| attempt(second)).or_else(|_| attempt(last))
 }
 
 #[cfg(test)]
