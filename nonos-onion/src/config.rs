@@ -66,7 +66,7 @@ pub struct Limits {
     /// CREATEs accepted per second over all links together, and at once; a handshake costs about 0.3 ms of one
     /// core. Against many links that each keep to their own limit. Those that solve a puzzle come on top.
     pub all_creates_per_second: u32,
-    /// Leading zero bits of a digest, by which a CREATE that would be refused still comes in, and which this
+    /// Leading zero bits of a digest, by which a CREATE beyond the buckets of tokens comes in, and which this
     /// node seeks for each hop of a circuit of its own that was refused as busy: `2^bits` hashes of 1.6 us
     /// each, on average. At most [`Self::PUZZLE_BITS_MAX`]; 0 turns puzzles off. Against a link that spends what all
     /// behind it share; the last quarter of the tables of circuits is for who solves one.
