@@ -13,7 +13,7 @@ use crate::container::{self, CAPSULE_MAGIC, FormatError};
 use crate::dependency::{Dependencies, Dependency};
 use crate::head::Head;
 use crate::interface::Interface;
-use crate::manifest::{Manifest, PayloadInfo};
+use crate::manifest::{Manifest, PayloadDigest};
 use crate::policy::Policy;
 use crate::signature::{PackError, SignError, SignatureRecord, SignerRole, VerifyError};
 
@@ -73,7 +73,8 @@ impl Capsule {
     /// Longest payload, in bytes.
     pub const MAX_PAYLOAD_BYTES: usize = Self::MAX_BYTES - Head::MAX_BYTES;
 
-    /// Packs a payload; fills in its digest, size and chunk root. The result is unsigned.
+    /// Packs a payload; fills in its digest, as open as the manifest says, its size and chunk root. The
+    /// result is unsigned.
     ///
     /// # Errors
     /// [`PackError`] if a part breaks its rules.
@@ -97,7 +98,7 @@ impl Capsule {
         if payload.len() > Self::MAX_PAYLOAD_BYTES {
             return Err(PackError::TooLarge { len: payload.len(), limit: Self::MAX_PAYLOAD_BYTES });
         }
-        manifest.payload = PayloadInfo::of(&payload);
+        manifest.payload = manifest.payload.like(&payload);
         manifest.check()?;
         policy.check()?;
         dependencies.sort_by(|a, b| a.name.cmp(&b.name));
@@ -192,6 +193,15 @@ impl Capsule {
     #[must_use]
     pub const fn payload(&self) -> &Arc<[u8]> {
         &self.payload
+    }
+
+    /// SHA3-512 of the payload, with no domain. Hashes the payload where the manifest hides it.
+    #[must_use]
+    pub fn payload_digest(&self) -> WideDigest {
+        match self.manifest().payload.digest {
+            PayloadDigest::Digest(digest) => digest,
+            PayloadDigest::Commit(_) => WideDigest::of_bytes(&self.payload),
+        }
     }
 
     /// The signatures, sorted by role and key.

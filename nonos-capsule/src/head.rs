@@ -102,7 +102,7 @@ impl Head {
         let size = manifest.payload.size_bytes;
         let payload = sections.entries.iter().find(|entry| entry.id == PAYLOAD);
         let agrees = payload
-            .is_some_and(|entry| entry.len == size && entry.digest == manifest.payload.digest)
+            .is_some_and(|entry| entry.len == size && entry.digest == manifest.payload.digest.shown())
             && (1..=Capsule::MAX_PAYLOAD_BYTES as u64).contains(&size)
             && chunks.chunk_bytes as usize == CHUNK_BYTES
             && chunks.count == chunk::count(size);
@@ -241,7 +241,7 @@ impl Head {
             Some(body) => Entry { id: *id, len: body.len() as u64, digest: WideDigest::of_bytes(body) },
             None => {
                 let payload = self.manifest.payload;
-                Entry { id: *id, len: payload.size_bytes, digest: payload.digest }
+                Entry { id: *id, len: payload.size_bytes, digest: payload.digest.shown() }
             }
         };
         LAYOUT.iter().zip(bodies).map(entry).collect()
@@ -261,7 +261,7 @@ impl Head {
     }
 
     pub(crate) fn check_payload(&self, payload: &[u8]) -> Result<(), VerifyError> {
-        if crate::manifest::PayloadInfo::of(payload) != self.manifest.payload {
+        if self.manifest.payload.like(payload) != self.manifest.payload {
             return Err(VerifyError::Payload);
         }
         if ChunkTable::of(payload) != self.chunks {

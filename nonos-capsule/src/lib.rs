@@ -49,7 +49,7 @@ pub use crate::head::Head;
 pub use crate::host_call::{HostCall, HostCallSet, UnknownHostCall};
 pub use crate::interface::{Function, Interface};
 pub use crate::isolation::{Wall, WallSet};
-pub use crate::manifest::{Abi, Kind, Manifest, ManifestError, PayloadInfo};
+pub use crate::manifest::{Abi, Kind, Manifest, ManifestError, PayloadDigest, PayloadInfo};
 pub use crate::mesh_port::{Inbound, MeshPort, NoMesh, PortError};
 pub use crate::payload::{PayloadError, function_name, wasm_from_wat_or_wasm};
 pub use crate::policy::{ClockMode, MeshPolicy, Policy, PolicyError, RandomMode};

@@ -1,10 +1,10 @@
 use minicbor::{Decode, Encode};
 use nonos_identity::wire::Wire;
 use nonos_identity::{Epoch, WideDigest};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::dependency::is_plain_name;
-use crate::disclosure::Hidden;
+use crate::disclosure::{FieldOpening, FieldOpeningError, Hidden};
 use crate::signature::Thresholds;
 
 /// What a payload imports and exports.
@@ -42,29 +42,89 @@ pub enum Kind {
     Image,
 }
 
+/// What a manifest says of the payload's digest: SHA3-512 of the payload bytes, with no domain.
+///
+/// A receipt names the payload by the hash of this digest in both cases. Whoever has the payload, or
+/// guesses it, recognises it by either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode, Serialize)]
+#[cbor(flat)]
+#[serde(rename_all = "snake_case")]
+pub enum PayloadDigest {
+    /// The digest.
+    #[n(0)]
+    Digest(#[n(0)] WideDigest),
+    /// SHA3-512 of the digest, which stays with those who have the payload.
+    #[n(1)]
+    Commit(#[n(0)] WideDigest),
+}
+
+impl PayloadDigest {
+    /// SHA3-512 of the digest: what receipts name the payload by.
+    #[must_use]
+    pub fn commit(&self) -> WideDigest {
+        match self {
+            Self::Digest(digest) => WideDigest::of_bytes(digest.as_ref()),
+            Self::Commit(commit) => *commit,
+        }
+    }
+
+    /// Whether the manifest keeps the digest to itself.
+    #[must_use]
+    pub const fn is_hidden(&self) -> bool {
+        matches!(self, Self::Commit(_))
+    }
+
+    /// Of these bytes, as openly as this one.
+    #[must_use]
+    pub fn like(&self, payload: &[u8]) -> Self {
+        let digest = Self::Digest(WideDigest::of_bytes(payload));
+        if self.is_hidden() { Self::Commit(digest.commit()) } else { digest }
+    }
+
+    /// What stands in the table of sections.
+    pub(crate) const fn shown(&self) -> WideDigest {
+        match self {
+            Self::Digest(shown) | Self::Commit(shown) => *shown,
+        }
+    }
+}
+
 /// Digest and size of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode, Serialize)]
 pub struct PayloadInfo {
-    /// SHA3-512 of the payload bytes, with no domain.
+    /// The digest, or what stands for it.
     #[n(0)]
-    pub digest: WideDigest,
+    #[serde(flatten)]
+    pub digest: PayloadDigest,
     /// Length in bytes.
     #[n(1)]
     pub size_bytes: u64,
 }
 
 impl PayloadInfo {
-    /// Digest and size of these bytes.
+    /// Digest and size of these bytes, the digest in the clear.
     #[must_use]
     pub fn of(payload: &[u8]) -> Self {
-        Self { digest: WideDigest::of_bytes(payload), size_bytes: payload.len() as u64 }
+        Self::default().like(payload)
+    }
+
+    /// The same with the digest hidden behind its hash; nothing brings it back.
+    #[must_use]
+    pub fn hidden(self) -> Self {
+        Self { digest: PayloadDigest::Commit(self.digest.commit()), ..self }
+    }
+
+    /// Of these bytes, with the digest as openly as in this one.
+    #[must_use]
+    pub fn like(&self, payload: &[u8]) -> Self {
+        Self { digest: self.digest.like(payload), size_bytes: payload.len() as u64 }
     }
 }
 
 impl Default for PayloadInfo {
-    /// Of the empty payload; packing replaces it.
+    /// Of the empty payload, the digest in the clear; packing replaces it.
     fn default() -> Self {
-        Self::of(&[])
+        Self { digest: PayloadDigest::Digest(WideDigest::of_bytes(&[])), size_bytes: 0 }
     }
 }
 
@@ -89,9 +149,10 @@ pub struct Manifest {
     #[n(3)]
     #[serde(default)]
     pub abi: Abi,
-    /// Digest and size of the payload.
+    /// Digest and size of the payload. Packing fills them in; an author says in TOML whether the digest
+    /// is to be seen: `hide_payload_digest = true`.
     #[n(4)]
-    #[serde(default, skip_deserializing)]
+    #[serde(default, rename(deserialize = "hide_payload_digest"), deserialize_with = "payload_to_pack")]
     pub payload: PayloadInfo,
     /// Version of the metering transformation the author tested with.
     #[n(5)]
@@ -121,6 +182,12 @@ pub struct Manifest {
     #[n(11)]
     #[serde(default, skip_deserializing)]
     pub hidden: Option<Hidden>,
+}
+
+/// An empty payload whose digest is as open as the author says.
+fn payload_to_pack<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PayloadInfo, D::Error> {
+    let open = PayloadInfo::default();
+    Ok(if bool::deserialize(deserializer)? { open.hidden() } else { open })
 }
 
 fn default_entry() -> String {
@@ -177,6 +244,18 @@ impl Manifest {
         Self { kind, entry, ..Self::new(name, version) }
     }
 
+    /// Name of the hidden field whose opening lets its holder have a payload with a hidden digest.
+    pub const PERMIT_FIELD: &str = "payload";
+
+    /// Checks that whoever shows this opening may have the payload although its digest is hidden.
+    ///
+    /// # Errors
+    /// [`FieldOpeningError`] if it opens no field [`Self::PERMIT_FIELD`] of this manifest.
+    pub fn check_permit(&self, opening: &FieldOpening) -> Result<(), FieldOpeningError> {
+        let hidden = self.hidden.as_ref().ok_or(FieldOpeningError)?;
+        if opening.name == Self::PERMIT_FIELD { opening.check(hidden) } else { Err(FieldOpeningError) }
+    }
+
     /// Checks every field.
     ///
     /// # Errors
@@ -221,6 +300,25 @@ mod tests {
         let manifest: Manifest = toml::from_str("name = \"echo\"\nversion = \"1.0.0\"").unwrap();
         assert_eq!(manifest, Manifest::new("echo", "1.0.0"));
         assert!(toml::from_str::<Manifest>("name = \"echo\"").is_err());
+    }
+
+    #[test]
+    fn an_author_may_hide_the_digest() {
+        let toml = "name = \"echo\"\nversion = \"1.0.0\"\nhide_payload_digest = ";
+        let digest = |value: &str| {
+            toml::from_str::<Manifest>(&format!("{toml}{value}")).map(|manifest| manifest.payload.digest)
+        };
+        assert!(digest("true").unwrap().is_hidden());
+        assert!(!digest("false").unwrap().is_hidden());
+        assert!(digest("\"yes\"").is_err());
+    }
+
+    #[test]
+    fn a_hidden_digest_is_hidden_once() {
+        let hidden = PayloadInfo::of(b"module").hidden();
+        assert_eq!(hidden, hidden.hidden());
+        assert_eq!(hidden, PayloadInfo::default().hidden().like(b"module"));
+        assert_eq!(hidden.digest.commit(), PayloadInfo::of(b"module").digest.commit());
     }
 
     #[test]

@@ -135,7 +135,8 @@ impl Runtime {
         operator: &Policy,
     ) -> Result<Loaded, LoadError> {
         let (policy, entry) = effective(capsule, operator)?;
-        let key = ModuleKey::of(&capsule.manifest().payload.digest, &self.caps);
+        let payload = capsule.payload_digest();
+        let key = ModuleKey::of(&payload, &self.caps);
         let Prepared { outline, program } = match self.engine.recall(&key) {
             Some(prepared) => prepared,
             None => {
@@ -147,7 +148,7 @@ impl Runtime {
         // What was kept was kept under another policy, perhaps for another entry.
         check(&outline, &policy, &entry)?;
         check_mounts(&mounts, &policy)?;
-        let code = Code { payload: capsule.manifest().payload.digest, cpu_features: outline.cpu_features };
+        let code = Code { payload, cpu_features: outline.cpu_features };
         Ok(Loaded::new(Command::new(capsule.id(), code, policy, entry).with_mounts(mounts), program))
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nonos_capsule::{
-    Capsule, CapsuleId, CapsuleStore as _, Execution, Invocation, NonceStore as _, Policy, Resolved,
-    SignaturePolicy, Status,
+    Capsule, CapsuleId, CapsuleStore as _, Execution, Invocation, NonceStore as _, PayloadDigest, Policy,
+    Resolved, SignaturePolicy, Status,
 };
 use nonos_identity::wire;
 use nonos_identity::{Digest, Epoch, NodeId, Opening, SigningKey, Verified, WideDigest};
@@ -91,9 +91,12 @@ async fn fulfil(shared: &Arc<Shared>, id: Digest, job: &JobEntry) -> Option<(Exe
 async fn worthwhile(shared: &Shared, job: &JobEntry) -> bool {
     let begin = Instant::now();
     let capsule = job.commission.capsule;
-    let policy = loop {
-        match shared.board().heads.get(&capsule).map(|head| head.policy().intersect(&Policy::default())) {
-            Some(policy) => break policy,
+    let (policy, payload_commit) = loop {
+        let facts = shared.board().heads.get(&capsule).map(|head| {
+            (head.policy().intersect(&Policy::default()), head.manifest().payload.digest.commit())
+        });
+        match facts {
+            Some(facts) => break facts,
             None if begin.elapsed() > HEAD_PATIENCE => return false,
             None => {}
         }
@@ -104,6 +107,8 @@ async fn worthwhile(shared: &Shared, job: &JobEntry) -> bool {
         ("not_an_operator", lies || job.operators.contains(&shared.me)),
         ("operators", lies || shared.accepts_operators(&job.commission.operators)),
         ("limits", crate::gate::within(&limits(&policy), &job.commission.limits)),
+        // Peers refuse a receipt whose payload is not the commission's.
+        ("payload", payload_commit == job.commission.payload_commit),
         ("price", job.prices.execution_nano >= shared.prices.execution_nano),
         ("payer", shared.trust().state(&job.publisher, clock::now()) < nonos_trust::State::Suspended),
         ("done", !is_done(shared, job)),
@@ -148,11 +153,6 @@ pub(crate) fn limits(policy: &Policy) -> PolicyLimits {
         cpu_features_allowed: policy.cpu_features.bits(),
         isolation_required: policy.isolation.bits(),
     }
-}
-
-/// What a manifest commits to about its payload: whoever knows this alone does not know which it is.
-pub(crate) fn payload_commit(payload: &WideDigest) -> WideDigest {
-    WideDigest::of_bytes(payload.as_ref())
 }
 
 /// Fetches a capsule to keep it, as a second seeder does.
@@ -342,7 +342,7 @@ fn prove_now(
         exec_key: shown.exec_key,
         id_commit: Digest::from_bytes(*shown.commitment.as_bytes()),
         key_link: secret.key_link(&shown.exec_key),
-        payload_commit: payload_commit(&run.payload),
+        payload_commit: PayloadDigest::Digest(run.payload).commit(),
     };
     let witness = Witness { secret, path, trace: trace.to_trace(), slot: slot.number() };
     let proof = prover.prove(&statement, &witness, clock::random())?;

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::circuits::{Route, RouteError, port};
 use crate::clock;
 use crate::event::Event;
+use crate::inquiry::{self, InquiryError};
 use crate::node::Shared;
 
 /// Circuits one fetch spreads over.
@@ -57,12 +58,18 @@ pub(crate) enum FetchError {
     /// The provider stopped answering.
     #[error("the provider does not answer")]
     Silent,
-    /// The provider does not have it.
+    /// The provider does not have it, or does not take the permit.
     #[error("the provider does not hold it")]
     NotFound,
     /// More chunks than a fetch may have.
     #[error(transparent)]
     TooMany(#[from] nonos_mesh::fetch::FetchError),
+    /// The manifest hides the payload's digest, and no opening of it is for this node.
+    #[error("the payload of this capsule is for some, and this node is not among them")]
+    NotPermitted,
+    /// The provider did not say whether it is.
+    #[error("no permit for the payload")]
+    Permit(#[from] InquiryError),
     /// The chunks do not make the capsule.
     #[error(transparent)]
     Assemble(#[from] nonos_capsule::AssembleError),
@@ -120,6 +127,13 @@ impl Lanes {
         let shared = self.shared.clone();
         let head = shared.board().heads.get(&id).cloned();
         let head = head.ok_or_else(|| FetchError::UnknownCapsule(id.to_string()))?;
+        let permit = match head.manifest().payload.digest.is_hidden() {
+            true => {
+                let permit = inquiry::permit(&shared, self.provider, &head).await?;
+                Some(wire::to_bytes(&permit.ok_or(FetchError::NotPermitted)?))
+            }
+            false => None,
+        };
         let total = head.chunk_count();
         let mut chunks: BTreeMap<u32, Verified<Chunk>> = BTreeMap::new();
         let keep = |index: u32, bytes: &[u8]| {
@@ -133,7 +147,7 @@ impl Lanes {
             shared.tell(Event::ChunkFetched { capsule: id, held, total });
             true
         };
-        self.transfer(*id.as_bytes(), total, keep, "chunk").await?;
+        self.transfer(*id.as_bytes(), total, keep, permit, "chunk").await?;
         let chunks = chunks.into_values().collect();
         Ok(tokio::task::block_in_place(|| Head::assemble(&head, chunks))?)
     }
@@ -151,7 +165,7 @@ impl Lanes {
             parts.insert(index, part.to_vec());
             true
         };
-        self.transfer(*digest.as_bytes(), count, keep, "input").await?;
+        self.transfer(*digest.as_bytes(), count, keep, None, "input").await?;
         let input: Vec<u8> = parts.into_values().flatten().collect();
         if WideDigest::of_bytes(&input) != digest {
             self.shared.refuse("input", "input_digest", self.provider, Evidence::ChunkInvalid);
@@ -165,6 +179,7 @@ impl Lanes {
         content: [u8; 64],
         count: u32,
         mut keep: impl FnMut(u32, &[u8]) -> bool,
+        permit: Option<Vec<u8>>,
         what: &'static str,
     ) -> Result<(), FetchError> {
         if count == 0 {
@@ -172,7 +187,14 @@ impl Lanes {
         }
         let (begin, before) = (Instant::now(), self.kept_bytes);
         let mut fetch = Fetch::new(Config::default(), &content, count, clock::random())?;
+        // Answers come in the order of the requests, so a lane that shows it first may ask at once.
+        let show_permit = |lanes: &Self, lane| {
+            if let Some(permit) = &permit {
+                lanes.ask(lane, content, Want::Permit(permit.clone()));
+            }
+        };
         for &lane in self.lanes.keys() {
+            show_permit(self, lane);
             fetch.handle(begin.elapsed(), Input::ProviderUp { provider: ProviderId(lane), have: None });
         }
         let mut heard = Instant::now();
@@ -221,6 +243,7 @@ impl Lanes {
                 Ok(Some((lane, Reply::Down))) => {
                     fetch.handle(begin.elapsed(), Input::ProviderDown { provider: ProviderId(lane) });
                     let lane = self.replace(lane).await?;
+                    show_permit(self, lane);
                     heard = Instant::now();
                     Some(Input::ProviderUp { provider: ProviderId(lane), have: None })
                 }
@@ -315,7 +338,7 @@ fn answer(lane: u64, request: &Request, response: Response) -> Result<Option<Inp
             Ok(Some(Input::Chunk { provider, index, bytes }))
         }
         (Want::Chunk(index), Response::Busy) => Ok(Some(Input::Refused { provider, index: *index })),
-        (Want::Chunk(_), Response::NotFound) => Err(FetchError::NotFound),
+        (Want::Chunk(_) | Want::Permit(_), Response::NotFound) => Err(FetchError::NotFound),
         _ => Ok(None),
     }
 }

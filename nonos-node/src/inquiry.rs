@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 use nonos_capsule::{
-    CapsuleId, CapsuleStore as _, CheckSigned as _, Hidden, Release, ReleaseError, SignaturePolicy,
+    CapsuleId, CapsuleStore as _, CheckSigned as _, FieldOpening, Head, Hidden, Release, ReleaseError,
+    SignaturePolicy,
 };
 use nonos_identity::wire::{self, Wire};
 use nonos_identity::{Digest, NodeId, WideDigest};
@@ -159,12 +160,38 @@ pub(crate) async fn fields(
     Ok(Response::Fields { capsule, from, fields: views.collect::<Result<_, _>>()? })
 }
 
+/// The opening that lets this node have a payload whose digest is hidden, if there is one for it.
+pub(crate) async fn permit(
+    shared: &Arc<Shared>,
+    from: NodeId,
+    head: &Head,
+) -> Result<Option<FieldOpening>, InquiryError> {
+    let Some(hidden) = &head.manifest().hidden else { return Ok(None) };
+    let (id, places) = (head.id(), shown_to_some(hidden));
+    let questions: Vec<_> = places.iter().map(|&field| Question::Field { capsule: id, field }).collect();
+    let answers = ask(shared, from, "ask for a permit", &questions).await?;
+    for (field, answer) in places.into_iter().zip(answers) {
+        match answer {
+            Answer::Field(shown) => match reading(shared, from, &id, hidden, field, &shown)? {
+                Reading::Opened(opening) if head.manifest().check_permit(&opening).is_ok() => {
+                    return Ok(Some(opening));
+                }
+                Reading::Opened(_) | Reading::Closed => {}
+            },
+            Answer::Withheld => {}
+            Answer::Busy => return Err(InquiryError::Busy(from)),
+            _ => return Err(InquiryError::Protocol(from)),
+        }
+    }
+    Ok(None)
+}
+
 fn shown_to_some(hidden: &Hidden) -> Vec<u8> {
     let rules = (0..=u8::MAX).zip(hidden.releases());
     rules.filter(|(_, rule)| **rule != Release::Author).map(|(field, _)| field).collect()
 }
 
-/// Reads an opening and holds a forgery against whoever could have known.
+/// An opening as the control interface shows it.
 fn read(
     shared: &Shared,
     from: NodeId,
@@ -173,28 +200,35 @@ fn read(
     field: u8,
     shown: Shown,
 ) -> Result<FieldView, InquiryError> {
-    let secret = shared.identity.static_secret(0);
-    let reading = openings::open(&shown, capsule, hidden, field, &secret);
+    let reading = reading(shared, from, capsule, hidden, field, &shown)?;
     let file = wire::to_bytes(&OpeningFile { capsule: *capsule, field, shown });
     let opening = data_encoding::HEXLOWER.encode(&file);
-    match reading {
-        Ok(Reading::Opened(it)) => Ok(FieldView::Opened { field, name: it.name, value: it.value, opening }),
-        Ok(Reading::Closed) => Ok(FieldView::Sealed { field, opening }),
-        Err(source) => {
-            match source {
-                ReadError::Forged => {
-                    shared.refuse("opening", "hidden_commitment", from, Evidence::ChunkInvalid);
-                }
-                // Who carries a sealed opening cannot look into it: it is named, not punished.
-                ReadError::SealedForgery => shared.tell(Event::Refused {
-                    what: "opening".into(),
-                    check: "sealed_opening".into(),
-                    from,
-                }),
+    Ok(match reading {
+        Reading::Opened(it) => FieldView::Opened { field, name: it.name, value: it.value, opening },
+        Reading::Closed => FieldView::Sealed { field, opening },
+    })
+}
+
+/// Reads an opening and holds a forgery against whoever could have known.
+fn reading(
+    shared: &Shared,
+    from: NodeId,
+    capsule: &CapsuleId,
+    hidden: &Hidden,
+    field: u8,
+    shown: &Shown,
+) -> Result<Reading, InquiryError> {
+    let secret = shared.identity.static_secret(0);
+    openings::open(shown, capsule, hidden, field, &secret).map_err(|source| {
+        match source {
+            ReadError::Forged => shared.refuse("opening", "hidden_commitment", from, Evidence::ChunkInvalid),
+            // Who carries a sealed opening cannot look into it: it is named, not punished.
+            ReadError::SealedForgery => {
+                shared.tell(Event::Refused { what: "opening".into(), check: "sealed_opening".into(), from })
             }
-            Err(InquiryError::Forged { from, field, source })
         }
-    }
+        InquiryError::Forged { from, field, source }
+    })
 }
 
 /// Asks for the disclosure of a receipt. The node that ran does not serve it; the payer does.

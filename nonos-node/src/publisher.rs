@@ -111,7 +111,7 @@ pub(crate) async fn publish(
         operators: tree.root(),
         limits: executor::limits(capsule.policy()),
         price_table: shared.prices.id(),
-        payload_commit: executor::payload_commit(&capsule.manifest().payload.digest),
+        payload_commit: capsule.manifest().payload.digest.commit(),
     };
     let sealed = shared.credentials().signer.seal(&commission, 0, now)?;
     let job_id = sealed.id(domains::RECORD_ID);

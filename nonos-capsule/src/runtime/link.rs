@@ -73,11 +73,11 @@ impl Runtime {
         let instances: Instances = instances.collect();
         let part = |(node, module)| {
             let Node { capsule, libraries, .. } = node;
-            Part { key: ModuleKey::of(&capsule.manifest().payload.digest, &self.caps), module, libraries }
+            Part { key: ModuleKey::of(&capsule.payload_digest(), &self.caps), module, libraries }
         };
         let parts: Vec<Part<'_>> = nodes.into_iter().zip(&modules).map(part).collect();
         let program = self.engine.link(&parts)?;
-        let code = Code { payload: resolved.capsule().manifest().payload.digest, cpu_features };
+        let code = Code { payload: resolved.capsule().payload_digest(), cpu_features };
         let command = Command::new(resolved.capsule().id(), code, policy, entry);
         Ok(Loaded::new(command.with_mounts(mounts).with_instances(instances), program))
     }

@@ -2,7 +2,8 @@
 
 use nonos_capsule::{
     AssembleError, AttestError, Attestation, CHUNK_BYTES, Capsule, CheckSigned as _, Chunk, ChunkError,
-    FormatError, Head, HostCall, Manifest, PackError, SignaturePolicy, SignerRole, Thresholds, VerifyError,
+    FormatError, Head, HostCall, Manifest, PackError, PayloadDigest, SignaturePolicy, SignerRole, Thresholds,
+    VerifyError,
 };
 use nonos_identity::wire::{from_bytes, to_bytes};
 use nonos_identity::{NetworkId, SigningKey, Timestamp, Unverified, Verified, WideDigest};
@@ -35,8 +36,39 @@ fn bytes_round_trip() {
     assert_eq!(*back, capsule);
     assert_eq!(verified_head(&capsule).to_bytes(), capsule.head().to_bytes());
     assert_eq!(capsule.head().id(), capsule.id());
-    assert_eq!(capsule.manifest().payload.digest, WideDigest::of_bytes(&payload()));
+    assert_eq!(capsule.manifest().payload.digest, PayloadDigest::Digest(WideDigest::of_bytes(&payload())));
     assert!(capsule.head().to_bytes().len() <= Head::MAX_BYTES);
+}
+
+#[test]
+fn a_hidden_digest_is_in_no_byte_of_the_head() {
+    let pack = |payload: Vec<u8>| {
+        let mut manifest = Manifest::new("echo", "1.0.0");
+        manifest.payload = manifest.payload.hidden();
+        let mut capsule = Capsule::pack(manifest, policy(), payload).unwrap();
+        capsule.sign(SignerRole::Author, &author(), &network(), NOW, DAY).unwrap();
+        capsule
+    };
+    let holds = |bytes: &[u8], digest: &WideDigest| bytes.windows(64).any(|part| part == digest.as_bytes());
+    let (capsule, digest) = (pack(payload()), WideDigest::of_bytes(&payload()));
+    assert!(holds(&signed(&payload(), policy()).head().to_bytes(), &digest));
+    assert!(!holds(&capsule.head().to_bytes(), &digest));
+    assert!(holds(&capsule.head().to_bytes(), &WideDigest::of_bytes(digest.as_ref())));
+
+    let back = check(&capsule, &SignaturePolicy::new(network()), NOW).unwrap();
+    assert_eq!((&*back, back.payload_digest()), (&capsule, digest));
+    assert_eq!(back.manifest().payload.digest.commit(), WideDigest::of_bytes(digest.as_ref()));
+    // What the digest does not show it still binds.
+    let head = verified_head(&capsule);
+    let chunks = capsule.chunks().map(|chunk| head.check_chunk(Unverified::new(chunk)).unwrap()).collect();
+    assert_eq!(*Head::assemble(&head, chunks).unwrap(), capsule);
+    let mut bytes = capsule.to_bytes();
+    let at = bytes.windows(1_000).position(|part| *part == payload()[..1_000]).unwrap();
+    bytes[at] ^= 1;
+    let altered = Capsule::parse(&bytes).unwrap().check_signed(&SignaturePolicy::new(network()), NOW);
+    assert_eq!(altered.unwrap_err(), VerifyError::Payload);
+    // Which of the two a manifest shows is signed.
+    assert_ne!(capsule.id(), signed(&payload(), policy()).id());
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Longest payment in a request, in bytes: one signed cheque.
+    /// Longest payment or permit in a request, in bytes: one signed cheque.
     pub const MAX_PAY_BYTES: usize = 4096;
 }
 
@@ -36,6 +36,9 @@ pub enum Want {
     /// Which chunks the provider holds.
     #[n(3)]
     Have,
+    /// Nothing: it shows why the asker may have a capsule that is not for everybody, opaque here.
+    #[n(4)]
+    Permit(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
 }
 
 /// A provider's answer; one frame per response, in the order of the requests.
@@ -70,6 +73,9 @@ pub enum Response {
     /// The chunks it holds, in the bytes of a [`Bitmap`](super::Bitmap).
     #[n(6)]
     Have(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// The permit holds: the chunks are served on this stream.
+    #[n(7)]
+    Permitted,
 }
 
 impl Wire for Response {

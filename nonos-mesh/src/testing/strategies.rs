@@ -47,6 +47,7 @@ pub fn response() -> impl Strategy<Value = Response> {
         bytes().prop_map(Response::Head),
         (any::<u32>(), bytes()).prop_map(|(index, bytes)| Response::Chunk { index, bytes }),
         Just(Response::Paid),
+        Just(Response::Permitted),
         Just(Response::NotFound),
         any::<u64>().prop_map(Response::PaymentRequired),
         Just(Response::Busy),

@@ -52,7 +52,7 @@ proptest! {
     #[test]
     fn requests_round_trip(capsule: [u8; 32], index: u32, pay in vec(any::<u8>(), 0..100)) {
         let capsule = [[capsule, capsule].concat()].concat().try_into().expect("64 bytes");
-        for want in [Want::Head, Want::Chunk(index), Want::Pay(pay), Want::Have] {
+        for want in [Want::Head, Want::Chunk(index), Want::Pay(pay.clone()), Want::Have, Want::Permit(pay)] {
             let request = Request { capsule, want };
             prop_assert_eq!(wire::from_bytes::<Request>(&wire::to_bytes(&request)), Ok(request));
         }

@@ -1,6 +1,6 @@
 //! Hidden fields and disclosures between real nodes on loopback.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use data_encoding::HEXLOWER;
@@ -108,8 +108,13 @@ impl Mesh {
 
     /// Packs, signs and publishes a capsule with these fields; all nodes have its head afterwards.
     async fn publish(&self, name: &str, fields: &HiddenFields) -> CapsuleId {
-        let file = self.dir.path().join(format!("{name}.mod"));
-        let capsule = capsule(name, fields, &self.author);
+        self.publish_as(Manifest::new(name, "0.1.0"), fields).await
+    }
+
+    async fn publish_as(&self, mut manifest: Manifest, fields: &HiddenFields) -> CapsuleId {
+        let file = self.dir.path().join(format!("{}.mod", manifest.name));
+        manifest.hidden = Some(fields.commit().expect("within the rules"));
+        let capsule = capsule(manifest, &self.author);
         std::fs::write(&file, capsule.to_bytes()).expect("written");
         openings::write_secret(&openings::secret_path(&file), fields).expect("written");
         let input = self.dir.path().join("input");
@@ -161,9 +166,7 @@ fn fields_of(capsule: &CapsuleId, fields: &[u8]) -> Request {
     Request::Fields { capsule: *capsule.as_digest(), fields: fields.to_vec(), from: None }
 }
 
-fn capsule(name: &str, fields: &HiddenFields, author: &Identity) -> Capsule {
-    let mut manifest = Manifest::new(name, "0.1.0");
-    manifest.hidden = Some(fields.commit().expect("within the rules"));
+fn capsule(manifest: Manifest, author: &Identity) -> Capsule {
     let wasm = pack::to_wasm(WAT.as_bytes());
     let mut capsule = Capsule::pack(manifest, Policy::default(), wasm.expect("text")).expect("a capsule");
     pack::sign(&mut capsule, author, NETWORK, now()).expect("room for a signature");
@@ -290,6 +293,64 @@ fn each_reader_learns_what_the_rules_allow_when_they_allow_it() {
             );
         }
     });
+}
+
+/// A payload whose digest the manifest hides is for the holders of one field. Their receipts hold for
+/// everybody, and nobody else gets a chunk.
+#[test]
+fn a_hidden_payload_goes_to_those_who_are_permitted_and_is_proven_to_all() {
+    runtime().block_on(async {
+        let mesh = Mesh::start(true).await;
+        let permitted = Release::Peers(vec![Recipient::from_bytes(mesh.keys[PEER].public())]);
+        // Another field is no permit, though everybody may open it.
+        let fields =
+            hidden_fields(vec![field("licence", Release::Public), field(Manifest::PERMIT_FIELD, permitted)]);
+        let mut manifest = Manifest::new("tool", "0.1.0");
+        manifest.payload = manifest.payload.hidden();
+        let id = mesh.publish_as(manifest, &fields).await;
+
+        let capsule = *id.as_digest();
+        assert!(matches!(mesh.ask(STRANGER, Request::Fetch { capsule }).await, Response::Done));
+        mesh.until("the stranger to be refused", async |mesh| {
+            let refused = |event: &Event| {
+                matches!(event, Event::Failed { reason, .. } if reason.contains("not among them"))
+            };
+            mesh.node(STRANGER).events().since(0).iter().any(|it| refused(&it.event))
+        })
+        .await;
+        mesh.until("all to verify the receipt of the peer", async |mesh| {
+            let verified = |event: &Event| matches!(event, Event::ReceiptVerified { .. });
+            mesh.nodes.iter().all(|node| node.events().since(0).iter().any(|it| verified(&it.event)))
+        })
+        .await;
+        let fetched = |index: usize| {
+            let got = |event: &Event| matches!(event, Event::ChunkFetched { .. });
+            mesh.node(index).events().since(0).iter().any(|it| got(&it.event))
+        };
+        assert!(fetched(PEER) && !fetched(STRANGER));
+
+        // What the mesh has of it leads to the digest for none of the others.
+        let payload = pack::to_wasm(WAT.as_bytes()).expect("text");
+        let digest = WideDigest::of_bytes(&payload);
+        for (index, holds_it) in [(PUBLISHER, true), (STRANGER, false), (PEER, true), (3, false)] {
+            let found = files_below(&mesh.data_dir(index)).iter().any(|bytes| {
+                let has = |needle: &[u8]| bytes.windows(needle.len()).any(|part| part == needle);
+                has(digest.as_bytes()) || has(&payload)
+            });
+            assert_eq!(found, holds_it, "node {index}");
+        }
+    });
+}
+
+/// The contents of all files of a directory.
+fn files_below(dir: &Path) -> Vec<Vec<u8>> {
+    let entries = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let read = |path: PathBuf| match path.is_dir() {
+        true => files_below(&path),
+        // A socket is no file.
+        false => std::fs::read(path).into_iter().collect(),
+    };
+    entries.flat_map(read).collect()
 }
 
 /// The payer carries what the executor discloses; the executor does not say that it ran.

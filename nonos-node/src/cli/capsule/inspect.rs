@@ -30,9 +30,10 @@ impl Inspect {
         println!("capsule     {}", capsule.id());
         println!("name        {} {} ({:?})", manifest.name, manifest.version, manifest.kind);
         println!(
-            "payload     {} bytes in {} chunks",
+            "payload     {} bytes in {} chunks{}",
             manifest.payload.size_bytes,
-            capsule.head().chunk_count()
+            capsule.head().chunk_count(),
+            if manifest.payload.digest.is_hidden() { ", its digest hidden" } else { "" }
         );
         println!("gas limit   {}", policy.gas_limit);
         println!("memory      {} pages of 64 KiB", policy.memory_pages_max);

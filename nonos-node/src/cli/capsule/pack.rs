@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use nonos_capsule::{Image, Kind};
+use nonos_capsule::{Image, Kind, Manifest};
 use nonos_node::pack;
 
 use super::recipe::Recipe;
@@ -49,6 +49,12 @@ impl Pack {
         } else {
             println!("capsule {}", capsule.id());
             println!("written to {}; next: nonos capsule sign {0}", output.display());
+            if capsule.manifest().payload.digest.is_hidden() {
+                println!(
+                    "its digest is hidden: a payload for who opens the field {:?}",
+                    Manifest::PERMIT_FIELD
+                );
+            }
             if capsule.manifest().hidden.is_some() {
                 let secret = nonos_node::openings::secret_path(&output);
                 println!("hidden fields in {}, yours alone: nonos capsule disclose", secret.display());
