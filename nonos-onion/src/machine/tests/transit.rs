@@ -3,12 +3,23 @@
 use nonos_identity::SigningKey;
 
 use super::*;
-use crate::transit::{BATCH_CELLS, Commitment, Opening, Promise, Share, Tally, TransitKey};
+use crate::config::ConfigError;
+use crate::transit::{BATCH_CELLS, Commitment, MAX_BATCHES, Opening, Promise, Share, Tally, TransitKey};
 
 const BATCHES: u16 = 8;
 
 fn proving(_: u8, limits: &mut Limits) {
     (limits.transit_batches, limits.transit_batches_kept) = (BATCHES, BATCHES);
+}
+
+#[test]
+fn more_than_a_message_promises_is_no_limit() {
+    let refused = Err(ConfigError::Transit { batches: MAX_BATCHES + 1, max: MAX_BATCHES });
+    let limits =
+        Limits { transit_batches: MAX_BATCHES, transit_batches_kept: MAX_BATCHES, ..Limits::default() };
+    assert_eq!(limits.check(), Ok(()));
+    assert_eq!(Limits { transit_batches: MAX_BATCHES + 1, ..limits.clone() }.check(), refused);
+    assert_eq!(Limits { transit_batches_kept: MAX_BATCHES + 1, ..limits }.check(), refused);
 }
 
 /// The promise and the openings that a node has.
