@@ -151,7 +151,11 @@ async fn what_holds_is_paid_and_nothing_else() {
     let mut swapped = show(&relay, &[proof], 0);
     swapped.receipt = show(&relay, &[later_proof], 0).receipt;
     assert_eq!(judge(swapped), share(ShareError::Counted));
-    let foreign = owed.judge(show(&relay, &[proof], 0), &NetworkId::from_name("other"), now);
+    let mut foreign = show(&relay, &[proof], 0);
+    let (other, circuits) = (NetworkId::from_name("other"), [(&proof.0, &proof.1[..])]);
+    foreign.receipt = SignedReceipt::settle(mine.epoch, &circuits, &relay.key, &other).0;
+    assert!(matches!(judge(foreign), Err(ProofError::Receipt(_))));
+    let foreign = owed.judge(show(&relay, &[proof], 0), &other, now);
     assert!(matches!(foreign, Err(ProofError::Certificate(_))), "{foreign:?}");
     assert_ne!(mine, theirs);
 }
