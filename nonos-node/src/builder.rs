@@ -14,6 +14,7 @@ use nonos_onion::EpochKeys;
 use nonos_onion::link::{Incoming, OnionDriver, Payments, system_clock};
 use nonos_onion::rendezvous::{Hub, HubLimits};
 use nonos_onion::service::{MemoryDirectory, MemoryLimits};
+use nonos_onion::transit::MAX_BATCHES;
 use nonos_trust::TrustEngine;
 use nonos_zk::groth16::{PoolConfig, VerifierPool};
 use nonos_zk::{Enrolment, IdentitySecret, Prover, Verifier};
@@ -42,6 +43,7 @@ use crate::records::{Sealed, Signer};
 use crate::services::{self, Services};
 use crate::slots::Slots;
 use crate::store::ItemFile;
+use crate::transit::{self, Transit};
 use crate::wasm_prover::WasmProverError;
 use crate::{control_socket, directory, executor, tasks};
 
@@ -234,7 +236,7 @@ impl NodeBuilder {
         let links = Arc::new(MeshLinks(mesh.clone()));
         let epoch_keys = EpochKeys::new(Zeroizing::new(clock::random()), now);
         let (onion, incoming, payments) = OnionDriver::spawn(
-            nonos_onion::Config { relaying: config.roles.relay, ..nonos_onion::Config::new(network, me) },
+            onion_config(&config, network, me),
             epoch_keys,
             links,
             system_clock(),
@@ -248,6 +250,10 @@ impl NodeBuilder {
         let guards = Guards::open(&data_dir, me, &identity.zk_secret(0))?;
         let trust = open_trust(&data_dir.join(TRUST_FILE), me, &network, now)?;
         let ledger = open_ledger(&data_dir.join("ledger.redb"))?;
+        let transit = Transit::open(&data_dir, &config.circuits).map_err(|error| StartError::Store {
+            path: data_dir.join(transit::FILE),
+            message: error.to_string(),
+        })?;
         let shared = Arc::new(Shared {
             me,
             network,
@@ -278,6 +284,7 @@ impl NodeBuilder {
             ledger: Mutex::new(ledger),
             guards: Mutex::new(guards),
             hops: Mutex::new(hops),
+            transit,
             descriptors: MemoryDirectory::new(network, DIRECTORY_LIMITS),
             hub: Hub::new(network, me, HubLimits::default(), &clock::random()),
             services: OnceLock::new(),
@@ -334,6 +341,10 @@ impl Node {
         let shared = &self.shared;
         let onion_links =
             shared.mesh.incoming_streams(LINK_PROTOCOL).await.map_err(|_| StartError::Stopped)?;
+        let transits = match shared.config.circuits.prove_transit {
+            true => Some(shared.onion.transits().await),
+            false => None,
+        };
         let control = serve_control.then(|| bind(&shared.data_dir.join(SOCKET))).transpose()?;
         let mut set = self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         set.spawn(tasks::mesh_events(shared.clone(), inlets.mesh_events));
@@ -343,6 +354,12 @@ impl Node {
         set.spawn(tasks::facts(shared.clone(), inlets.facts));
         set.spawn(tasks::epochs(shared.clone()));
         set.spawn(guards::keep_links(shared.clone()));
+        if let Some(transits) = transits {
+            set.spawn(transit::keep(shared.clone(), transits));
+        }
+        if shared.transit.is_some() {
+            set.spawn(transit::settle_debts(shared.clone()));
+        }
         set.spawn(services::announce(shared.clone()));
         if let Some(listener) = control {
             let node = self.clone();
@@ -423,6 +440,16 @@ impl Shared {
         };
         self.mesh.set_beacon(body).await.map_err(|_| StartError::Stopped)
     }
+}
+
+fn onion_config(config: &Config, network: NetworkId, me: NodeId) -> nonos_onion::Config {
+    let mut onion =
+        nonos_onion::Config { relaying: config.roles.relay, ..nonos_onion::Config::new(network, me) };
+    onion.limits.transit_batches = config.circuits.transit_batches;
+    if config.roles.relay && config.circuits.prove_transit {
+        onion.limits.transit_batches_kept = MAX_BATCHES;
+    }
+    onion
 }
 
 /// Opens the items and takes in what they say; what no longer passes its check is dropped.

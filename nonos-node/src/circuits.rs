@@ -6,6 +6,7 @@ use nonos_identity::wire::Wire;
 use nonos_identity::{Digest, Epoch, NodeId, Timestamp};
 use nonos_mesh::libp2p::Handle as MeshHandle;
 use nonos_onion::link::{BuildError, ByteLink, CircuitHandle, LinkError, LinkFuture, Links, OpenError};
+use nonos_onion::transit::Commitment;
 use nonos_onion::{
     AnonymitySet, BandwidthClass, FamilyTag, GuardError, PathError, PathRequest, PathRules, PathSelector,
     RelayDescriptor, SubnetTag, anonymity_set,
@@ -37,6 +38,8 @@ pub(crate) mod port {
     pub(crate) const PAY: u16 = 6;
     /// Keeps descriptors of onion services.
     pub(crate) const DIRECTORY: u16 = 7;
+    /// Shows what this node carried as a relay.
+    pub(crate) const TRANSIT: u16 = 8;
 }
 
 /// Relay descriptors in a beacon: this epoch's and the next one's.
@@ -123,6 +126,9 @@ pub(crate) enum RouteError {
 pub(crate) struct Route {
     pub(crate) circuit: CircuitHandle,
     pub(crate) view: Circuit,
+    /// What its relays can prove, if this node demands proof. Kept from the start: a circuit that is lost tells
+    /// nothing any more.
+    pub(crate) commitments: Vec<Commitment>,
     /// Nodes that must not relay it.
     never: Vec<NodeId>,
 }
@@ -187,7 +193,11 @@ impl Shared {
                     self.hops().built(begin.elapsed());
                     tokio::task::block_in_place(|| self.guards().answered(&guard, now));
                     let view = Circuit { purpose: purpose.into(), relays, destination };
-                    return Ok(Route { circuit, view, never: never.to_vec() });
+                    let commitments = match self.config.circuits.transit_batches {
+                        0 => Vec::new(),
+                        _ => circuit.commitments().await,
+                    };
+                    return Ok(Route { circuit, view, commitments, never: never.to_vec() });
                 }
                 Err(error) => {
                     let blamed = match error {

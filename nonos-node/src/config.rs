@@ -67,6 +67,10 @@ pub enum Tamper {
     /// demonstration does not tell it: it takes a second executor to dispute.
     #[value(skip)]
     Checkpoint(u32),
+    /// The relay shows a batch more than it carried, of each circuit. Nor is this one demonstrated: it takes a
+    /// client that demands proof.
+    #[value(skip)]
+    Transit,
 }
 
 /// A prover module and the digest that pins it.

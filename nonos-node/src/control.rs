@@ -217,6 +217,28 @@ pub struct Status {
     pub anonymity: String,
     /// State digests by collection, in hexadecimal.
     pub digests: BTreeMap<String, String>,
+    /// Proofs of transit, if the node ever demanded or made any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transit: Option<TransitView>,
+}
+
+/// What a node proves as a relay, and what it pays for as a client. Batches are of 256 KiB on one link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransitView {
+    /// Batches that each relay of an own circuit can prove; 0 if no proof is demanded.
+    pub demanded_batches: u16,
+    /// Whether the node proves to others what it carries.
+    pub proves: bool,
+    /// Batches it has proven, of the last hour.
+    pub proven_batches: u64,
+    /// Relays of own circuits that have not settled.
+    pub debts: u64,
+    /// Batches that relays proved and were paid for, since the start.
+    pub paid_batches: u64,
+    /// Proofs that did not hold, since the start.
+    pub refused: u64,
+    /// Debts whose relay proved nothing for an hour, since the start.
+    pub lapsed: u64,
 }
 
 /// An onion service of the node.

@@ -147,6 +147,17 @@ pub enum Event {
         /// Nano-mod.
         amount: u64,
     },
+    /// A relay proved what it carried of one circuit, and was paid for it.
+    TransitPaid {
+        /// The relay.
+        relay: NodeId,
+        /// Batches of 256 KiB.
+        batches: u16,
+        /// Nano-mod.
+        amount: u64,
+        /// Id of the relay's signed receipt.
+        receipt: Digest,
+    },
     /// Work could not go on.
     Failed {
         /// What was being done.

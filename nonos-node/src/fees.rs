@@ -13,11 +13,11 @@ use crate::records::Voucher;
 
 impl Shared {
     /// What this node promised to another one.
-    pub(crate) async fn post_promise(self: &Arc<Self>, promise: &Promise) {
+    pub(crate) async fn post_promise(self: &Arc<Self>, promise: &Promise) -> Posting {
         let debit = AccountId::Node(self.me);
         let credit = AccountId::Node(promise.payee);
         let purpose = Voucher::purpose(&promise.voucher.payer, &self.network);
-        self.post(debit, credit, promise.voucher.amount, promise.code, purpose).await;
+        self.post(debit, credit, promise.voucher.amount, promise.code, purpose).await
     }
 
     /// What a pseudonym promised to this node.

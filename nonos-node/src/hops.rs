@@ -28,11 +28,25 @@ pub struct Circuits {
     pub min_goodput_kib: u64,
     /// Round trip to the end of a circuit, in milliseconds, above which it does.
     pub max_rtt_ms: u64,
+    /// Batches of 256 KiB that each relay of a circuit can prove to have carried, at most 1024; 32 bytes to each
+    /// relay for each batch, when the circuit is built. If it is not 0, relays are paid for what they prove and
+    /// for nothing else: 0, the default, pays them for the cells that this node counted.
+    pub transit_batches: u16,
+    /// As a relay, keeps proofs of what it carried and shows each to the client that demands it. They are records
+    /// of who carried how much, and when. Without them, clients that demand proof pay this relay nothing.
+    pub prove_transit: bool,
 }
 
 impl Default for Circuits {
     fn default() -> Self {
-        Self { min_relays: 3, max_relays: 3, min_goodput_kib: 128, max_rtt_ms: 1_500 }
+        Self {
+            min_relays: 3,
+            max_relays: 3,
+            min_goodput_kib: 128,
+            max_rtt_ms: 1_500,
+            transit_batches: 0,
+            prove_transit: false,
+        }
     }
 }
 

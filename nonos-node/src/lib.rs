@@ -42,13 +42,14 @@ mod slots;
 mod store;
 mod submit;
 mod tasks;
+mod transit;
 mod wasm_prover;
 
 pub use crate::builder::{NodeBuilder, StartError};
 pub use crate::config::{Config, ConfigError, Prices, ProverModule, Roles, Tamper};
 pub use crate::control::{
     Books, DisputeOutcome, DisputeParty, DisputeReport, DisputeRound, FieldView, LINE_BYTES_MAX, Lost,
-    OperatorTreeView, PeerTrust, Request, Response, SOCKET, ServiceView, Status,
+    OperatorTreeView, PeerTrust, Request, Response, SOCKET, ServiceView, Status, TransitView,
 };
 pub use crate::control_socket::{Client, ClientError};
 pub use crate::event::{Circuit, Entry, Event, EventLog};

@@ -32,6 +32,7 @@ use crate::seeder::Shelf;
 use crate::services::Services;
 use crate::slots::Slots;
 use crate::store::ItemFile;
+use crate::transit::Transit;
 
 /// A running node; cheap to clone. It stops with [`Node::stop`] or with its runtime.
 #[derive(Clone)]
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) guards: Mutex<Guards>,
     pub(crate) hops: Mutex<Hops>,
+    /// Proofs of what relays carried; nothing for a node that never asked for any.
+    pub(crate) transit: Option<Transit>,
     /// Of all services of the mesh that fall to this node.
     pub(crate) descriptors: MemoryDirectory,
     pub(crate) hub: Hub,

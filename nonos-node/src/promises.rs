@@ -17,6 +17,7 @@ use crate::fees::Posting;
 use crate::node::Shared;
 use crate::records::{self, Voucher};
 use crate::submit::{answer_with, ask, read_record};
+use crate::transit::Owed;
 
 /// Circuits to a payee that are tried for one promise.
 const DELIVERIES: u32 = 3;
@@ -34,13 +35,24 @@ pub(crate) struct Promise {
 /// Promises on their way over one circuit. Those of nothing are left out: nobody books them.
 #[derive(Debug, Default)]
 #[must_use = "what the payee booked stands in one journal only until it is settled"]
-pub(crate) struct Promises(Vec<Promise>);
+pub(crate) struct Promises {
+    sent: Vec<Promise>,
+    /// In place of promises to relays, if they are to prove what they carried.
+    owed: Option<Owed>,
+}
 
 impl Promises {
     pub(crate) fn add(&mut self, promise: Promise) {
         if promise.voucher.amount > 0 {
-            self.0.push(promise);
+            self.sent.push(promise);
         }
+    }
+}
+
+impl Promise {
+    /// As the payee's port takes it.
+    pub(crate) fn delivery(&self) -> Vec<u8> {
+        wire::to_bytes(&Delivery { voucher: self.voucher.clone(), code: self.code })
     }
 }
 
@@ -59,7 +71,7 @@ impl Wire for Delivery {
 
 /// What the payee answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-enum DeliveryAnswer {
+pub(crate) enum DeliveryAnswer {
     /// It stands in the payee's journal.
     #[n(0)]
     Booked,
@@ -80,8 +92,12 @@ impl Shared {
     }
 
     /// Promises each relay of a circuit its fee. The caller then makes one round trip over the same circuit,
-    /// which shows whether the promises went ahead of it, and settles them.
+    /// which shows whether the promises went ahead of it, and settles them. Relays that are to prove what they
+    /// carried are promised nothing on the way.
     pub(crate) async fn promise_relays(&self, route: &Route) -> Promises {
+        if self.config.circuits.transit_batches > 0 {
+            return Promises { sent: Vec::new(), owed: Some(Owed::of(route)) };
+        }
         let bytes = route.circuit.cells().saturating_mul(1024);
         let amount = self.prices.quote(Op::Relay, bytes);
         let amount = u64::try_from(amount.as_nano()).unwrap_or(u64::MAX);
@@ -100,7 +116,11 @@ impl Shared {
     /// Books promises that were delivered; those of a circuit that was lost may have reached some payees, so
     /// each is brought again, by itself, in the background.
     pub(crate) async fn settle(self: &Arc<Self>, promises: Promises, delivered: bool) {
-        for promise in promises.0 {
+        let Promises { sent, owed } = promises;
+        if let Some(owed) = owed {
+            self.owe(owed).await;
+        }
+        for promise in sent {
             if delivered {
                 if promise.code == Code::Relay {
                     self.observe(promise.payee, Evidence::RelayOk);
@@ -115,10 +135,13 @@ impl Shared {
 
     /// Brings a promise to its payee over a circuit that ends there. A payee that has it books nothing twice.
     async fn deliver(self: &Arc<Self>, promise: &Promise) {
-        let delivery = wire::to_bytes(&Delivery { voucher: promise.voucher.clone(), code: promise.code });
+        let delivery = promise.delivery();
         for attempt in 0..DELIVERIES {
             match self.deliver_once(promise.payee, &delivery).await {
-                Some(DeliveryAnswer::Booked) => return self.post_promise(promise).await,
+                Some(DeliveryAnswer::Booked) => {
+                    self.post_promise(promise).await;
+                    return;
+                }
                 Some(DeliveryAnswer::Refused) => break,
                 None => tokio::time::sleep(PAUSE * 2_u32.pow(attempt)).await,
             }

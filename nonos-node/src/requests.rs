@@ -123,7 +123,12 @@ impl Shared {
         };
         let links: BTreeSet<_> = links.into_iter().map(|(_, node)| node).collect();
         let guards = self.guards().all();
+        let transit = match &self.transit {
+            Some(transit) => transit.view(&self.config.circuits).await,
+            None => None,
+        };
         Ok(Status {
+            transit,
             node: self.me,
             network: self.config.network.clone(),
             onion_address: self.onion_address().to_string(),

@@ -34,25 +34,12 @@ impl ItemFile {
     /// # Errors
     /// [`StoreError::Medium`] if the file cannot be opened, or is open elsewhere.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        if !path.exists() {
-            // A power cut while redb lays out a file leaves one that it refuses for ever, so the
-            // file gets its name only when it is whole.
-            let fresh = path.with_extension("new");
-            match std::fs::remove_file(&fresh) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(medium(error)),
-                _ => drop(Self::lay_out(&fresh)?),
-            }
-            std::fs::rename(&fresh, path).map_err(medium)?;
-        }
-        Ok(Self { database: Self::lay_out(path)? })
-    }
-
-    fn lay_out(path: &Path) -> Result<Database, StoreError> {
-        let database = Database::create(path).map_err(medium)?;
-        let write = database.begin_write().map_err(medium)?;
-        write.open_table(ITEMS).map_err(medium)?;
-        write.commit().map_err(medium)?;
-        Ok(database)
+        let database = open_whole(path, |database| {
+            let write = database.begin_write()?;
+            write.open_table(ITEMS)?;
+            Ok(write.commit()?)
+        });
+        Ok(Self { database: database.map_err(medium)? })
     }
 
     /// Every stored item, for a node that starts.
@@ -83,6 +70,29 @@ impl ItemFile {
         }
         Ok(ids)
     }
+}
+
+/// Opens or creates a database with the tables that `lay_out` makes.
+pub(crate) fn open_whole(
+    path: &Path,
+    lay_out: impl Fn(&Database) -> Result<(), redb::Error>,
+) -> Result<Database, redb::Error> {
+    let open = |path: &Path| {
+        let database = Database::create(path)?;
+        lay_out(&database)?;
+        Ok::<_, redb::Error>(database)
+    };
+    if !path.exists() {
+        // A power cut while redb lays out a file leaves one that it refuses for ever, so the
+        // file gets its name only when it is whole.
+        let fresh = path.with_extension("new");
+        match std::fs::remove_file(&fresh) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(redb::Error::Io(error)),
+            _ => drop(open(&fresh)?),
+        }
+        std::fs::rename(&fresh, path).map_err(redb::Error::Io)?;
+    }
+    open(path)
 }
 
 impl Store for ItemFile {

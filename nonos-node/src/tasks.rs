@@ -20,7 +20,7 @@ use crate::event::Event;
 use crate::gate::{Fact, JOB_ITEM, OPERATORS_ITEM, VERDICT_ITEM};
 use crate::node::Shared;
 use crate::records::{self, Sealed, Verdict, Voucher};
-use crate::{directory, discloser, dispute, executor, expiry, promises, publisher, seeder, submit};
+use crate::{directory, discloser, dispute, executor, expiry, promises, publisher, seeder, submit, transit};
 
 /// How often a node looks whether a new epoch has begun.
 const EPOCH_LOOK: Duration = Duration::from_secs(2);
@@ -97,7 +97,7 @@ pub(crate) async fn onion_links(shared: Arc<Shared>, mut links: StreamReceiver) 
 pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
     let places = || Arc::new(Semaphore::new(STREAMS_MAX));
     let (fetch, submit, claim, dispute) = (places(), places(), places(), places());
-    let (disclose, pay, descriptors) = (places(), places(), places());
+    let (disclose, pay, descriptors, transits) = (places(), places(), places(), places());
     while let Some(arrived) = incoming.recv().await {
         let places = match arrived.port {
             port::FETCH if shared.config.roles.seeder => &fetch,
@@ -105,6 +105,7 @@ pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
             port::CLAIM => &claim,
             port::PAY => &pay,
             port::DIRECTORY if shared.config.roles.relay => &descriptors,
+            port::TRANSIT if shared.config.circuits.prove_transit => &transits,
             hub if shared.config.roles.relay && ports::ALL.contains(&hub) => {
                 meet(&shared, arrived);
                 continue;
@@ -122,6 +123,7 @@ pub(crate) async fn streams(shared: Arc<Shared>, mut incoming: Incoming) {
                 port::SUBMIT => submit::serve(&shared, arrived.stream).await,
                 port::DIRECTORY => directory::serve(&shared, arrived.stream).await,
                 port::PAY => promises::serve(&shared, arrived.stream).await,
+                port::TRANSIT => transit::serve(&shared, arrived.stream).await,
                 port::DISPUTE => dispute::answer::serve(&shared, arrived.stream).await,
                 port::DISCLOSE => {
                     discloser::serve(&shared.desk, arrived.circuit.number(), arrived.stream).await
@@ -222,6 +224,9 @@ pub(crate) async fn epochs(shared: Arc<Shared>) {
             shared.tell(Event::HopsChanged { relays: class.relays() });
         }
         shared.descriptors.advance(now, directory::randoms(&shared.network, now));
+        if let Some(transit) = &shared.transit {
+            transit.advance(announced).await;
+        }
         shared.board().prune(now);
         forget_expired(&shared, now).await;
         shared.trust().refresh(now);

@@ -80,10 +80,14 @@ pub struct Limits {
     pub creates_per_epoch: usize,
     /// Payments accepted per circuit. Against a flood of 256-byte events.
     pub payments_per_circuit: u32,
-    /// Batches of 256 cells that the relays of an own circuit can prove to have carried, and most of which a
-    /// relay keeps the client's hints, 32 bytes and three hashes each; at most [`transit::MAX_BATCHES`](crate::transit::MAX_BATCHES).
-    /// 0, the default, promises and proves nothing: proofs are records of who carried how much.
+    /// Batches of 256 cells that the relays of an own circuit can prove to have carried; 32 bytes to each of them
+    /// and three hashes for each batch, at most [`transit::MAX_BATCHES`](crate::transit::MAX_BATCHES). 0, the
+    /// default, promises nothing: proofs are records of who carried how much.
     pub transit_batches: u16,
+    /// The most batches of which this node, as a relay, keeps a client's hints, 32 bytes each, to prove what it
+    /// carried; of a client that promises more it keeps none. At most the same. 0, the default, proves nothing.
+    /// Against clients that make a relay remember.
+    pub transit_batches_kept: u16,
     /// DROP cells to a hundred others that a client asks of its first hop, and sends, and most that a relay
     /// sends; 0 to [`Self::PADDING_PERCENT_HARDENED`]. 0, the default, sends none, and so does a node without the
     /// feature `padding`; what the client asked for is borne by any. Against who watches one link and tells by
@@ -119,6 +123,7 @@ impl Default for Limits {
             creates_per_epoch: 1 << 16,
             payments_per_circuit: 256,
             transit_batches: 0,
+            transit_batches_kept: 0,
             padding_percent: 0,
             hop_timeout: Duration::from_secs(10),
             epoch_grace: Duration::from_secs(60),
@@ -250,8 +255,10 @@ impl Limits {
         if self.padding_percent > MAX_PERCENT {
             return Err(ConfigError::Padding { percent: self.padding_percent, max: MAX_PERCENT });
         }
-        if self.transit_batches > MAX_BATCHES {
-            return Err(ConfigError::Transit { batches: self.transit_batches, max: MAX_BATCHES });
+        for batches in [self.transit_batches, self.transit_batches_kept] {
+            if batches > MAX_BATCHES {
+                return Err(ConfigError::Transit { batches, max: MAX_BATCHES });
+            }
         }
         for (name, zero) in [
             ("links", self.links == 0),

@@ -57,13 +57,33 @@ impl Wire for Commitment {
 }
 
 /// The challenges of a relay in a circuit, as it made them from the client's hints.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// It has a wire form, `[epoch, [challenge*]]`, for a relay that keeps its proofs beyond its run.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Promise {
+    #[n(0)]
     pub(crate) epoch: Epoch,
+    #[n(1)]
     pub(crate) challenges: Vec<Digest>,
 }
 
+impl Wire for Promise {
+    const MAX_BYTES: usize = 34 * MAX_BATCHES as usize + 32;
+}
+
 impl Promise {
+    /// The circuit's epoch.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Whether an opening is that of this batch, counted from 0.
+    #[must_use]
+    pub fn is_opened(&self, batch: u16, opening: &Opening) -> bool {
+        self.challenges.get(usize::from(batch)) == Some(&opening.challenge())
+    }
+
     /// What the client has promised; a payer that says another one has not.
     #[must_use]
     pub fn commitment(&self) -> Commitment {

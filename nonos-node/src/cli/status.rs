@@ -45,6 +45,12 @@ impl Status {
             "circuits   {} relays; {} of {} guards linked",
             status.hops, status.guards_linked, status.guards
         );
+        if let Some(transit) = &status.transit {
+            println!(
+                "transit    {} batches proven here; {} paid for, {} relays owe a proof, {} proofs refused, {} never came",
+                transit.proven_batches, transit.paid_batches, transit.debts, transit.refused, transit.lapsed
+            );
+        }
         println!("anonymity  {}", status.anonymity);
         println!(
             "ledger     {} nano-mod in {} transfers, chain {}",

@@ -13,4 +13,5 @@ mod operators;
 mod process;
 mod records;
 mod services;
+mod transit;
 mod wasm_prover;

@@ -52,7 +52,8 @@ impl Onion {
 
 impl Onion {
     /// Takes what this node can prove of the circuits of others, from now on; whoever took it before gets no
-    /// more. Nothing comes unless [`Limits::transit_batches`](crate::Limits::transit_batches) is set.
+    /// more. Nothing comes unless
+    /// [`Limits::transit_batches_kept`](crate::Limits::transit_batches_kept) is set.
     pub async fn transits(&self) -> Transits {
         let (sender, events) = mpsc::channel(Transits::MAX_WAITING);
         // A stopped driver drops the sender, which ends the queue.

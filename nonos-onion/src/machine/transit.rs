@@ -102,7 +102,7 @@ impl Machine {
 
     /// Takes a part of what the client tells this hop.
     pub(super) fn on_transit(&mut self, circuit: LocalCircuitId, message: Message<'_>) {
-        let most = self.config.limits.transit_batches;
+        let most = self.config.limits.transit_batches_kept;
         let Some(Circuit::Relay(relay)) = self.circuits.get_mut(&circuit) else { return };
         let (epoch, Some(transit)) = (relay.epoch, &mut relay.transit) else { return };
         let complete = match transit.message.push(message.more, message.data, Hints::MAX_BYTES) {

@@ -4,7 +4,8 @@ use nonos_identity::{
     Digest, Epoch, NetworkId, PublicKey, Signature, SignatureError, SigningKey, Unverified, Verified,
 };
 
-use super::{Commitment, MAX_BATCHES, Opening, tree};
+use super::tree::{self, Tree};
+use super::{Commitment, MAX_BATCHES, Opening, Promise};
 use crate::domains;
 
 /// What a relay says it handed on in an epoch, by the challenges it opened.
@@ -63,6 +64,35 @@ pub enum ReceiptError {
 }
 
 impl SignedReceipt {
+    /// One receipt for circuits of one epoch, each with what opens its first batches, and their shares in the
+    /// same order. Nothing is checked here: a relay that puts in what opens nothing makes a share that does not
+    /// hold. [`Tally::settle`](super::Tally::settle) is this for what was checked when it came.
+    #[must_use]
+    pub fn settle(
+        epoch: Epoch,
+        circuits: &[(&Promise, &[Opening])],
+        key: &SigningKey,
+        network: &NetworkId,
+    ) -> (Self, Vec<Share>) {
+        let openings = circuits.iter().flat_map(|(_, openings)| *openings);
+        let leaves: Vec<Digest> = openings.map(Opening::challenge).collect();
+        let tree = Tree::new(&leaves);
+        let count = u32::try_from(leaves.len()).unwrap_or(u32::MAX);
+        let mut first = 0;
+        let share = |(promise, openings): &(&Promise, &[Opening])| {
+            let places = first..first + openings.len();
+            first = places.end;
+            Share {
+                first: u32::try_from(places.start).unwrap_or(u32::MAX),
+                openings: openings.to_vec(),
+                promised: Tree::new(&promise.challenges).prove(0..openings.len()),
+                counted: tree.prove(places),
+            }
+        };
+        let shares = circuits.iter().map(share).collect();
+        (Self::sign(Receipt { epoch, count, root: tree.root() }, key, network), shares)
+    }
+
     pub(super) fn sign(receipt: Receipt, key: &SigningKey, network: &NetworkId) -> Self {
         let signature = key.sign(domains::TRANSIT_RECEIPT, network, &wire::to_bytes(&receipt));
         Self { receipt, key: key.public(), signature }

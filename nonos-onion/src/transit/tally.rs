@@ -1,9 +1,8 @@
 use std::collections::BTreeMap;
 
-use nonos_identity::{Digest, Epoch, NetworkId, SigningKey};
+use nonos_identity::{Epoch, NetworkId, SigningKey};
 
-use super::tree::Tree;
-use super::{Commitment, Opening, Promise, Receipt, Share, SignedReceipt};
+use super::{Commitment, Opening, Promise, Share, SignedReceipt};
 use crate::circuit::LocalCircuitId;
 
 /// What a relay has proven of the circuits of one epoch, until it settles.
@@ -75,7 +74,8 @@ impl Tally {
             return Err(TallyError::Full);
         }
         let entry = self.circuits.get_mut(&circuit).ok_or(TallyError::Unknown(circuit))?;
-        if entry.promise.challenges.get(entry.openings.len()) != Some(&opening.challenge()) {
+        let next = u16::try_from(entry.openings.len()).unwrap_or(u16::MAX);
+        if !entry.promise.is_opened(next, &opening) {
             return Err(TallyError::Opening(circuit));
         }
         entry.openings.push(opening);
@@ -91,24 +91,13 @@ impl Tally {
         key: &SigningKey,
         network: &NetworkId,
     ) -> (SignedReceipt, Vec<(LocalCircuitId, Commitment, Share)>) {
-        let proven = || self.circuits.iter().filter(|(_, circuit)| !circuit.openings.is_empty());
-        let openings = proven().flat_map(|(_, circuit)| &circuit.openings);
-        let leaves: Vec<Digest> = openings.map(Opening::challenge).collect();
-        let tree = Tree::new(&leaves);
-        let receipt = Receipt { epoch: self.epoch, count: self.batches, root: tree.root() };
-        let mut first = 0;
-        let mut shares = Vec::new();
-        for (&id, Circuit { promise, openings }) in proven() {
-            let end = first + openings.len();
-            let share = Share {
-                first: u32::try_from(first).unwrap_or(u32::MAX),
-                openings: openings.clone(),
-                promised: Tree::new(&promise.challenges).prove(0..openings.len()),
-                counted: tree.prove(first..end),
-            };
-            shares.push((id, promise.commitment(), share));
-            first = end;
-        }
-        (SignedReceipt::sign(receipt, key, network), shares)
+        let proven = self.circuits.iter().filter(|(_, circuit)| !circuit.openings.is_empty());
+        let circuits: Vec<_> =
+            proven.map(|(&id, Circuit { promise, openings })| (id, promise, openings)).collect();
+        let proofs: Vec<_> =
+            circuits.iter().map(|&(_, promise, openings)| (promise, &openings[..])).collect();
+        let (receipt, shares) = SignedReceipt::settle(self.epoch, &proofs, key, network);
+        let circuits = circuits.into_iter().zip(shares);
+        (receipt, circuits.map(|((id, promise, _), share)| (id, promise.commitment(), share)).collect())
     }
 }

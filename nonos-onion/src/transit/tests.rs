@@ -201,6 +201,26 @@ fn hints_are_canonical() {
     assert_eq!(most.to_bytes().len(), Hints::MAX_BYTES);
 }
 
+/// What a relay keeps of a circuit reads back, and tells which opening is whose.
+#[test]
+fn a_promise_has_a_wire_form_and_knows_its_openings() {
+    let most = promise(0, MAX_BATCHES);
+    assert_eq!(wire::from_bytes(&wire::to_bytes(&most)), Ok(most));
+    let promise = promise(0, 3);
+    assert!(promise.is_opened(2, &opening(0, 2)));
+    assert!(!promise.is_opened(1, &opening(0, 2)) && !promise.is_opened(3, &opening(0, 3)));
+    // An opening too many, as of a relay that claims more than it carried.
+    let openings: Vec<Opening> = (0..4).map(|batch| opening(0, batch)).collect();
+    let key = SigningKey::from_seed(&[3; 32]);
+    let check = |count: usize| {
+        let (receipt, shares) =
+            SignedReceipt::settle(epoch(), &[(&promise, &openings[..count])], &key, &network());
+        shares[0].check(receipt.receipt(), &promise.commitment())
+    };
+    assert_eq!(check(3), Ok(()));
+    assert_eq!(check(4), Err(ShareError::Batches { batches: 4, promised: 3 }));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 

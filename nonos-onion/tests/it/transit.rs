@@ -1,6 +1,7 @@
 //! Proofs of transit over the async driver, from the client's promise to the payer's check.
 
 use nonos_identity::{Epoch, NetworkId, SigningKey};
+use nonos_onion::Config;
 use nonos_onion::link::Transit;
 use nonos_onion::testing::Network;
 use nonos_onion::transit::Tally;
@@ -13,7 +14,12 @@ async fn a_relay_proves_to_a_payer_what_it_carried() {
     let network = Network::new();
     let mut nodes = Vec::new();
     for number in 0..4 {
-        nodes.push(network.add(number, |config| config.limits.transit_batches = 16).await);
+        let prove = |config: &mut Config| {
+            let limits = &mut config.limits;
+            // The client promises, the relays keep.
+            if number == 0 { limits.transit_batches = 16 } else { limits.transit_batches_kept = 16 }
+        };
+        nodes.push(network.add(number, prove).await);
     }
     let mut transits = nodes[1].onion.transits().await;
     let circuit = nodes[0].onion.build(path(&nodes)).await.unwrap();

@@ -3,12 +3,23 @@
 use nonos_identity::SigningKey;
 
 use super::*;
-use crate::transit::{BATCH_CELLS, Commitment, Opening, Promise, Share, Tally, TransitKey};
+use crate::config::ConfigError;
+use crate::transit::{BATCH_CELLS, Commitment, MAX_BATCHES, Opening, Promise, Share, Tally, TransitKey};
 
 const BATCHES: u16 = 8;
 
 fn proving(_: u8, limits: &mut Limits) {
-    limits.transit_batches = BATCHES;
+    (limits.transit_batches, limits.transit_batches_kept) = (BATCHES, BATCHES);
+}
+
+#[test]
+fn more_than_a_message_promises_is_no_limit() {
+    let refused = Err(ConfigError::Transit { batches: MAX_BATCHES + 1, max: MAX_BATCHES });
+    let limits =
+        Limits { transit_batches: MAX_BATCHES, transit_batches_kept: MAX_BATCHES, ..Limits::default() };
+    assert_eq!(limits.check(), Ok(()));
+    assert_eq!(Limits { transit_batches: MAX_BATCHES + 1, ..limits.clone() }.check(), refused);
+    assert_eq!(Limits { transit_batches_kept: MAX_BATCHES + 1, ..limits }.check(), refused);
 }
 
 /// The promise and the openings that a node has.
@@ -93,7 +104,8 @@ fn nothing_is_proven_by_default_nor_without_the_relay() {
     assert!(mesh.trace.iter().all(|(_, _, bytes)| bytes.chunks(CELL_BYTES).all(|cell| cell[4] != 5)));
     // A relay that keeps fewer hints than the client promises still acknowledges to the one before.
     let few = |number: u8, limits: &mut Limits| {
-        limits.transit_batches = if number == 2 { BATCHES - 1 } else { BATCHES };
+        limits.transit_batches = BATCHES;
+        limits.transit_batches_kept = if number == 2 { BATCHES - 1 } else { BATCHES };
     };
     let (mesh, _) = carried(4, few, 600);
     assert_eq!((proofs(&mesh, 1).1.len(), proofs(&mesh, 2)), (2, (None, vec![])));
@@ -101,7 +113,9 @@ fn nothing_is_proven_by_default_nor_without_the_relay() {
 
 #[test]
 fn no_more_is_proven_than_was_promised() {
-    let one = |_: u8, limits: &mut Limits| limits.transit_batches = 1;
+    let one = |_: u8, limits: &mut Limits| {
+        (limits.transit_batches, limits.transit_batches_kept) = (1, BATCHES);
+    };
     let (mesh, _) = carried(4, one, 900);
     assert_eq!((proofs(&mesh, 1).1.len(), proofs(&mesh, 2).1.len()), (1, 1));
 }
