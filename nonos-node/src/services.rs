@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use nonos_identity::{Digest, NodeId, OnionAddress, SigningKey, StaticSecret};
 use nonos_onion::link::system_clock;
 use nonos_onion::rendezvous::{
-    CircuitError, CircuitFuture, Circuits, DialError, Dialer, Environment, Host, HostConfig, HostError,
-    Purpose, RelayHint, ServiceStream, Visitors,
+    CircuitError, CircuitFuture, Circuits, DialError, Dialer, DialerConfig, Environment, Host, HostConfig,
+    HostError, Purpose, RelayHint, ServiceStream, Visitors,
 };
 use nonos_onion::service::Service;
 use nonos_onion::{BuildError, GuardError, HopClass};
@@ -126,7 +126,7 @@ impl Services {
             tokio::spawn(until_stopped(stopping, receive(visitors, forward)));
             hosts.push((settings.name.clone(), host));
         }
-        let dialer = Dialer::new(environment, &clock::random());
+        let dialer = Dialer::new(environment, DialerConfig::default(), &clock::random());
         Ok(Self { dialer, hosts, forwards: Arc::new(Semaphore::new(FORWARDS_MAX)) })
     }
 
@@ -196,7 +196,7 @@ impl Shared {
         self.services().dialer.dial(address, port, Some(&key)).await
     }
 
-    /// Builds the first circuit of the next visit, which saves it a round trip.
+    /// Builds the first circuit of the first visit, which saves it a round trip; each visit does so for the next.
     async fn prepare(&self, address: &OnionAddress) {
         let key = self.client_key(address);
         if let Err(error) = self.services().dialer.prepare(address, Some(&key)).await {
@@ -258,9 +258,8 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, address: OnionAddres
         tokio::spawn(async move {
             match shared.visit(&address, port).await {
                 Ok(mut stream) => {
-                    let next = shared.prepare(&address);
                     // Either end may break the connection; there is nobody to tell.
-                    let (_, _) = tokio::join!(next, copy_bidirectional(&mut local, &mut stream));
+                    drop(copy_bidirectional(&mut local, &mut stream).await);
                 }
                 Err(error) => shared.fail("visit an onion service", &error),
             }

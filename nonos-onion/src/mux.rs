@@ -4,7 +4,8 @@
 //! other end has *received* cells, and each SENDME echoes the tag of the cell it acknowledges, which only
 //! the receiver of that cell knows. The stream's opens when the other end's application has *read*, so a
 //! slow reader bounds its own memory and stops nobody else. A reader that keeps up is sent twice what it
-//! read, so its window doubles each round trip, or a long path would never be filled. Tor's XOFF needs as
+//! read, four times at first, so its window grows each round trip, or a long path would never be filled. It keeps up if it has read
+//! all that came now and then: a buffer smaller than a burst takes several reads. Tor's XOFF needs as
 //! much room for what is on its way when it arrives, and bounds nothing before.
 
 use core::time::Duration;
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::cell::DestroyReason;
 use crate::cgo::{TAG_BYTES, Tag};
 use crate::config::Limits;
-use crate::congestion::Vegas;
+use crate::congestion::{LEAP, Vegas};
 use crate::message::{EndReason, Kind, Message};
 
 /// One stream at one end.
@@ -26,6 +27,8 @@ struct Stream {
     allowance: u32,
     /// DATA cells that may arrive without being read; grows with a reader that keeps up.
     window: u32,
+    /// A window below which it grows faster.
+    leap: u32,
     received: VecDeque<u8>,
     /// Lengths of the received cells that are not read to their end yet.
     lengths: VecDeque<u16>,
@@ -33,6 +36,8 @@ struct Stream {
     partial: usize,
     /// Cells read since the last SENDME.
     consumed: u32,
+    /// Cells granted since the reader last had caught up.
+    behind: u32,
     sent_end: bool,
     received_end: bool,
     /// Whether the application has seen the end; a stream never goes before, or a break would
@@ -45,14 +50,19 @@ struct Stream {
 }
 
 impl Stream {
-    /// The cells that a SENDME grants now: those that were read, and as many again if the reader keeps up.
+    /// The cells that a SENDME grants now: those that were read, and as many again once the reader has caught up.
     fn grant(&mut self, more: bool, window_max: u32) -> u16 {
         if self.consumed < Limits::SENDME_STEP_CELLS {
             return 0;
         }
         let mut grant = core::mem::take(&mut self.consumed);
+        self.behind = self.behind.saturating_add(grant);
         if !more {
-            let growth = grant.min(window_max.saturating_sub(self.window));
+            // All that was read on the way here, however small the pieces; a window doubles at most. The first one
+            // grows as much as the circuit's, which knows the path.
+            let read = core::mem::take(&mut self.behind).min(self.window);
+            let times = if self.window < self.leap { LEAP - 1 } else { 1 };
+            let growth = (times * read).min(window_max.saturating_sub(self.window));
             self.window += growth;
             grant += growth;
         }
@@ -329,10 +339,12 @@ impl Mux {
             credit: self.stream_window,
             allowance: self.stream_window,
             window: self.stream_window,
+            leap: LEAP * self.stream_window,
             received: VecDeque::new(),
             lengths: VecDeque::new(),
             partial: 0,
             consumed: 0,
+            behind: 0,
             sent_end: false,
             received_end: false,
             read_end: false,

@@ -18,7 +18,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use nonos_identity::SigningKey;
-//! use nonos_onion::rendezvous::{Dialer, Host, HostConfig, HubLimits};
+//! use nonos_onion::rendezvous::{Dialer, DialerConfig, Host, HostConfig, HubLimits};
 //! use nonos_onion::{service::Service, testing::HubNetwork};
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //!
@@ -33,7 +33,7 @@
 //!     let (host, mut visitors) = Host::spawn(there, service, HostConfig::default(), &[8; 32])?;
 //!     host.published().await;
 //!
-//!     let mut near = Dialer::new(here, &[9; 32]).dial(&host.address(), 80, None).await?;
+//!     let mut near = Dialer::new(here, DialerConfig::default(), &[9; 32]).dial(&host.address(), 80, None).await?;
 //!     let mut far = visitors.recv().await.ok_or("stopped")?;
 //!     near.write_all(b"hello").await?;
 //!     let mut hello = [0; 5];
@@ -61,6 +61,7 @@
 //! client whose authorisation was revoked can introduce itself with points that it has seen until the host is
 //! started anew. See [`Host`] for services on relays.
 
+mod ahead;
 pub(crate) mod circuits;
 pub(crate) mod dial;
 mod draw;
@@ -82,7 +83,7 @@ use nonos_identity::NetworkId;
 
 pub use crate::link::Clock;
 pub use crate::rendezvous::circuits::{CircuitError, CircuitFuture, Circuits, Purpose};
-pub use crate::rendezvous::dial::{ATTEMPT_TIMEOUT, DialError, Dialer, MAX_ATTEMPTS};
+pub use crate::rendezvous::dial::{ATTEMPT_TIMEOUT, DialError, Dialer, DialerConfig, MAX_ATTEMPTS};
 pub use crate::rendezvous::frame::FrameError;
 pub use crate::rendezvous::handshake::RelayHint;
 pub use crate::rendezvous::host::{Host, HostConfig, HostError, Visit, Visitors};

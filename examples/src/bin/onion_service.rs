@@ -14,7 +14,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use nonos_identity::{SigningKey, StaticSecret};
-use nonos_onion::rendezvous::{Dialer, Environment, Host, HostConfig, HubLimits, Visitors};
+use nonos_onion::rendezvous::{Dialer, DialerConfig, Environment, Host, HostConfig, HubLimits, Visitors};
 use nonos_onion::service::Service;
 use nonos_onion::testing::HubNetwork;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::spawn(answer(public.1));
 
     // ANCHOR: dial
-    let dialer = Dialer::new(client, &[7; 32]);
+    let dialer = Dialer::new(client, DialerConfig::default(), &[7; 32]);
     let mut stream = dialer.dial(&address, 80, None).await?;
     stream.write_all(QUESTION).await?;
     stream.shutdown().await?;

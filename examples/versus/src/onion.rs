@@ -3,9 +3,11 @@
 mod cells;
 mod daemons;
 mod delays;
+mod directory;
 mod machines;
 pub(crate) mod node;
 mod oracle;
+mod parties;
 mod processes;
 mod services;
 mod switch;
@@ -33,6 +35,10 @@ pub(crate) struct Options {
     /// `/dev/net/tun`.
     #[arg(long)]
     delays: bool,
+    /// Only visits an onion service whose parties are in network namespaces of their own, and says who
+    /// exchanged packets with whom; nothing is timed. Needs what `--delays` does.
+    #[arg(long)]
+    parties: bool,
     /// Megabytes (10^6 bytes) of each transfer there.
     #[arg(long, default_value = "32", value_parser = clap::value_parser!(u16).range(1..))]
     megabytes: u16,
@@ -53,6 +59,9 @@ const DAEMONS: [Unmeasured; 2] = [
 pub(crate) fn compare(options: &Options, rounds: usize) -> Result<Report, Failure> {
     if options.delays {
         return Ok(Report::new(delays::compare(rounds)?, &[]));
+    }
+    if options.parties {
+        return Ok(Report::new(parties::observe()?, &[]));
     }
     let mut rows = if options.network { Vec::new() } else { oracle::compare()? };
     if options.oracle {

@@ -232,7 +232,8 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 fn spread(values: &[f64]) -> f64 {
     let max = values.iter().copied().fold(f64::MIN, f64::max);
     let min = values.iter().copied().fold(f64::MAX, f64::min);
-    if values.is_empty() { 0.0 } else { (max - min) / median(values) }
+    // Of nothing, or of what is the same each time, zero too.
+    if max > min { (max - min) / median(values) } else { 0.0 }
 }
 
 /// A count as a figure; ours are far below 2^52.

@@ -90,7 +90,7 @@ fn read_all(mux: &mut Mux, cells: u32, keeps_up: bool) -> u32 {
 
 #[test]
 fn the_window_of_a_stream_grows_with_a_reader_that_keeps_up() {
-    let limits = Limits { stream_window_max_cells: 5 * STEP, ..limits() };
+    let limits = Limits { stream_window_max_cells: 17 * STEP, ..limits() };
     let open = || {
         let mut mux = Mux::new(&limits);
         mux.begin();
@@ -98,12 +98,34 @@ fn the_window_of_a_stream_grows_with_a_reader_that_keeps_up() {
         mux
     };
     let mut mux = open();
-    assert_eq!(read_all(&mut mux, 2 * STEP, true), 4 * STEP, "twice what was read");
-    assert_eq!(read_all(&mut mux, 4 * STEP, true), 5 * STEP, "not beyond the largest");
-    assert_eq!(read_all(&mut mux, 5 * STEP, true), 5 * STEP);
-    assert_eq!(mux.streams[&1].allowance, 5 * STEP);
+    assert_eq!(read_all(&mut mux, 2 * STEP, true), 8 * STEP, "four times what was read");
+    assert_eq!(read_all(&mut mux, 8 * STEP, true), 16 * STEP, "twice what was read");
+    assert_eq!(read_all(&mut mux, 16 * STEP, true), 17 * STEP, "not beyond the largest");
+    assert_eq!(read_all(&mut mux, 17 * STEP, true), 17 * STEP);
+    assert_eq!(mux.streams[&1].allowance, 17 * STEP);
     let mut slow = open();
     assert_eq!(read_all(&mut slow, 2 * STEP, false), STEP, "no more than was read, a step at a time");
+}
+
+/// A burst that is larger than the buffer of whoever reads is no sign of a slow reader.
+#[test]
+fn a_reader_in_pieces_keeps_up_and_no_window_leaps() {
+    let mut mux = open();
+    let burst = |mux: &mut Mux, cells: u32, piece: usize| {
+        for _ in 0..cells {
+            mux.receive(message(Kind::Data, 1, b"x"), [0; 16], false, NOW).unwrap();
+        }
+        let mut granted = 0;
+        while mux.buffered() > 0 {
+            granted += u32::from(mux.read(1, piece, &mut Vec::new()).grant);
+        }
+        granted
+    };
+    assert_eq!(burst(&mut mux, 2 * STEP, STEP as usize / 2), 8 * STEP);
+    assert_eq!(mux.streams[&1].window, 8 * STEP);
+    // One that was behind for long has not read that much at once.
+    mux.streams.get_mut(&1).unwrap().behind = 100 * STEP;
+    assert_eq!(burst(&mut mux, STEP, usize::MAX), STEP + 8 * STEP);
 }
 
 #[test]
@@ -144,8 +166,8 @@ fn acknowledgements_follow_receipt_and_credit_follows_reading() {
     let step = u16::try_from(STEP).unwrap();
     assert_eq!(mux.read(1, 3 * STEP as usize - 1, &mut out), Read { grant: 0, more: true, end: false });
     assert_eq!(mux.read(1, 1, &mut out), Read { grant: step, more: true, end: false });
-    // The rest, and as many again: the reader keeps up.
-    assert_eq!(mux.read(1, usize::MAX, &mut out), Read { grant: 2 * step, more: false, end: false });
+    // The rest, and three times as many as all of them: the reader has caught up.
+    assert_eq!(mux.read(1, usize::MAX, &mut out), Read { grant: 7 * step, more: false, end: false });
     assert_eq!(out.len(), 6 * STEP as usize);
 }
 

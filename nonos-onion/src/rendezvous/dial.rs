@@ -1,16 +1,15 @@
 use core::fmt;
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nonos_identity::{OnionAddress, PublicKey, StaticSecret};
+use nonos_identity::{OnionAddress, StaticSecret};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use crate::circuit::OpenError;
 use crate::handshake::HandshakeError;
 use crate::link::{CircuitHandle, OnionStream};
+use crate::rendezvous::ahead::Ahead;
 use crate::rendezvous::circuits::{CircuitError, Purpose};
 use crate::rendezvous::draw::Draw;
 use crate::rendezvous::fetch::Fetched;
@@ -28,10 +27,26 @@ use crate::service::{DescriptorError, DirectoryError, IntroductionPoint, Opened,
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(40);
 /// Introduction points that a client tries of one descriptor. Against a service that sends it around.
 pub const MAX_ATTEMPTS: usize = 3;
-/// Circuits that are built ahead. The oldest goes.
-const MAX_SPARES: usize = 8;
 /// Times that a client works on one introduction.
 const MAX_BIDS: usize = 3;
+
+/// What a client does beyond the visits it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DialerConfig {
+    /// Whether a visit has the first circuit of the next one to the same service built meanwhile: the next then takes
+    /// three round trips over a path instead of four. The price is one circuit more for each service that is visited,
+    /// of at most eight, the oldest of which goes.
+    pub ahead: bool,
+    /// How long such a circuit waits for its visit. Against circuits held at relays for visits that never come.
+    pub idle: Duration,
+}
+
+impl Default for DialerConfig {
+    /// One ahead, for two minutes.
+    fn default() -> Self {
+        Self { ahead: true, idle: Duration::from_secs(120) }
+    }
+}
 
 /// Why a client has no stream to a service.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,27 +110,31 @@ impl From<io::Error> for DialError {
 
 /// Opens streams to onion services.
 ///
-/// It keeps the newest descriptors that it has seen, to ask less and to notice older ones.
+/// It keeps the newest descriptors that it has seen, to ask less and to notice older ones, and a circuit ahead of the
+/// next visit to each service of late, to be there sooner.
 pub struct Dialer {
     environment: Environment,
+    config: DialerConfig,
     draw: Draw,
     fetched: Fetched,
-    /// Circuits to introduction points, by the authentication key there, the oldest first.
-    spares: Mutex<VecDeque<([u8; 32], CircuitHandle)>>,
+    ahead: Ahead,
 }
 
 impl Dialer {
     /// `seed` is fresh randomness.
     #[must_use]
-    pub fn new(environment: Environment, seed: &[u8; 32]) -> Self {
-        Self { environment, draw: Draw::new(seed), fetched: Fetched::default(), spares: Mutex::default() }
+    pub fn new(environment: Environment, config: DialerConfig, seed: &[u8; 32]) -> Self {
+        let ahead = Ahead::new(config.idle);
+        Self { environment, config, draw: Draw::new(seed), fetched: Fetched::default(), ahead }
     }
 
     /// Opens a stream to a port of a service; `client_key` is the secret by which the service authorised this
-    /// client, if it did. Dropping the future leaves nothing behind.
+    /// client, if it did. Dropping the future leaves nothing behind but a circuit ahead.
     ///
-    /// With a descriptor at hand it takes four round trips over a path, and three after [`Self::prepare`]: the
-    /// circuits to both relays are built at the same time, and nothing waits for a stream to be opened.
+    /// With a descriptor and a circuit at hand it takes three round trips over a path: the introduction goes while the
+    /// circuit to the rendezvous is built, and nothing waits for a stream to be opened. Both are at hand after the
+    /// first dial, unless [`DialerConfig::ahead`] is off or the last one is long ago, and after [`Self::prepare`].
+    /// Without the circuit it takes four.
     ///
     /// # Errors
     /// [`DialError`], of the last introduction point that was tried.
@@ -136,7 +155,8 @@ impl Dialer {
     }
 
     /// Fetches a service's descriptor, if none is at hand, and builds the first circuit of the next
-    /// [`Self::dial`] to it. The circuit carries that one dial, and lives as long as the epoch.
+    /// [`Self::dial`] to it, if none stands. The circuit carries that one dial, and lives for
+    /// [`DialerConfig::idle`] and no longer than the epoch.
     ///
     /// # Errors
     /// [`DialError`].
@@ -147,32 +167,29 @@ impl Dialer {
     ) -> Result<(), DialError> {
         let found = self.fetched.descriptor(&self.environment, address, client_key, false).await?;
         let points = found.opened.descriptor.points();
+        if points.iter().any(|point| self.ahead.stands(point)) {
+            return Ok(());
+        }
         let Some(point) = points.get(self.draw.below(points.len())) else { return Ok(()) };
         let circuit = self.environment.circuits.build(point.into(), Purpose::Introduce).await?;
-        let mut spares = self.spares();
-        if spares.len() >= MAX_SPARES {
-            spares.pop_front();
-        }
-        spares.push_back((*point.auth_key.as_bytes(), circuit));
+        self.ahead.keep(&point.auth_key, circuit);
         Ok(())
     }
 
-    /// A circuit to an introduction point that is ready, if there is one.
-    fn spare(&self, auth_key: &PublicKey) -> Option<CircuitHandle> {
-        let mut spares = self.spares();
-        let at = spares.iter().position(|(key, _)| key == auth_key.as_bytes())?;
-        spares.remove(at).map(|(_, circuit)| circuit)
-    }
-
-    fn spares(&self) -> MutexGuard<'_, VecDeque<([u8; 32], CircuitHandle)>> {
-        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Has the circuit of the next visit built, unless there is one or soon will be.
+    fn look_ahead(&self, opened: &Opened) {
+        let points = opened.descriptor.points();
+        if !self.config.ahead || points.iter().any(|point| self.ahead.is_coming(point)) {
+            return;
+        }
+        let Some(point) = points.get(self.draw.below(points.len())) else { return };
+        self.ahead.start(&point.auth_key, self.environment.circuits.build(point.into(), Purpose::Introduce));
     }
 
     async fn visit(&self, opened: &Opened, port: u16) -> Result<ServiceStream, DialError> {
         let mut points: Vec<_> = opened.descriptor.points().iter().collect();
         self.draw.shuffle(&mut points);
-        let ready: Vec<[u8; 32]> = self.spares().iter().map(|(key, _)| *key).collect();
-        points.sort_by_key(|point| !ready.contains(point.auth_key.as_bytes()));
+        points.sort_by_key(|point| !self.ahead.stands(point));
         let mut last = DialError::Timeout;
         for point in points.into_iter().take(MAX_ATTEMPTS) {
             match timeout(ATTEMPT_TIMEOUT, self.attempt(opened, point, port)).await {
@@ -205,9 +222,16 @@ impl Dialer {
         let answer = self.wait(rendezvous, &cookie, initiator);
         tokio::pin!(introduce, answer);
         tokio::select! {
-            stream = &mut answer => stream,
+            stream = &mut answer => {
+                if stream.is_ok() {
+                    self.look_ahead(opened);
+                }
+                stream
+            }
             passed = &mut introduce => {
                 passed?;
+                // Built while the service comes, it stands by the time at which the stream does.
+                self.look_ahead(opened);
                 answer.await
             }
         }
@@ -230,7 +254,7 @@ impl Dialer {
 
     /// Has the introduction passed on, by work if others offer some.
     async fn introduce(&self, point: &IntroductionPoint, sealed: Sealed) -> Result<(), DialError> {
-        let mut stream = match self.spare(&point.auth_key) {
+        let mut stream = match self.ahead.take(&point.auth_key) {
             // One that has ended meanwhile takes no stream.
             Some(circuit) => circuit.open_early(ports::INTRODUCE).await.ok(),
             None => None,
@@ -269,6 +293,7 @@ impl Dialer {
 
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dialer").field("fetched", &self.fetched).finish_non_exhaustive()
+        let mut debug = f.debug_struct("Dialer");
+        debug.field("fetched", &self.fetched).field("ahead", &self.ahead).finish_non_exhaustive()
     }
 }

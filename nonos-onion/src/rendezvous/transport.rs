@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 
 use crate::rendezvous::Environment;
-use crate::rendezvous::dial::{DialError, Dialer};
+use crate::rendezvous::dial::{DialError, Dialer, DialerConfig};
 use crate::rendezvous::draw::Draw;
 use crate::rendezvous::host::{Host, HostConfig, HostError, Visit, Visitors};
 use crate::rendezvous::stream::ServiceStream;
@@ -85,7 +85,7 @@ impl OnionTransport {
     pub fn new(environment: Environment, seed: &[u8; 32]) -> Self {
         let draw = Draw::new(seed);
         Self {
-            dialer: Arc::new(Dialer::new(environment.clone(), &draw.seed())),
+            dialer: Arc::new(Dialer::new(environment.clone(), DialerConfig::default(), &draw.seed())),
             environment,
             draw,
             client_keys: BTreeMap::new(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use nonos_identity::{NodeId, OnionAddress, OnionNetwork, SigningKey, StaticSecret};
 use nonos_onion::rendezvous::{
-    CircuitError, DialError, Dialer, Environment, Host, HostConfig, HostError, HubLimits, Purpose, RelayHint,
-    Visitors, ports,
+    CircuitError, DialError, Dialer, DialerConfig, Environment, Host, HostConfig, HostError, HubLimits,
+    Purpose, RelayHint, Visitors, ports,
 };
 use nonos_onion::service::{DescriptorError, MAX_CLIENTS, Service, WrongNetwork};
 use nonos_onion::testing::{HubNetwork, HubStream, Node};
@@ -53,7 +53,7 @@ impl Mesh {
     }
 
     fn dialer(&self) -> Dialer {
-        Dialer::new(self.client.1.clone(), &[CLIENT; 32])
+        Dialer::new(self.client.1.clone(), DialerConfig::default(), &[CLIENT; 32])
     }
 
     fn address(&self) -> OnionAddress {
@@ -391,29 +391,70 @@ async fn a_hint_sends_nobody_to_an_unknown_relay() {
     assert_eq!(refused, Err(CircuitError::UnknownRelay));
 }
 
-/// With a descriptor at hand, four round trips over a path, which is 150 ms one way here; three with a circuit
-/// at hand too.
-#[tokio::test(start_paused = true)]
-async fn a_warm_dial_takes_four_round_trips_and_three_with_a_circuit_at_hand() {
-    const LINK: Duration = Duration::from_millis(50);
-    const ROUND_TRIP: Duration = Duration::from_millis(6 * 50);
-    let hubs = HubNetwork::with_latency(10, HubLimits::default(), LINK).await;
-    let mut mesh = Mesh::over(hubs, HostConfig::default()).await;
+/// Links of the mesh in the tests of time, one way.
+const LINK: Duration = Duration::from_millis(50);
+/// Over a path, which is three of them.
+const ROUND_TRIP: Duration = Duration::from_millis(6 * 50);
+
+/// A published service over links that take time, which sends back what comes.
+async fn distant() -> Mesh {
+    let mut mesh =
+        Mesh::over(HubNetwork::with_latency(10, HubLimits::default(), LINK).await, HostConfig::default())
+            .await;
     mesh.echo();
+    mesh
+}
+
+/// Dials, sees that the stream carries, and yields the round trips that dialling took.
+async fn round_trips(dialer: &Dialer, address: &OnionAddress) -> u32 {
+    let started = Instant::now();
+    let mut stream = dialer.dial(address, 80, None).await.unwrap();
+    let took = started.elapsed();
+    stream.write_all(b"x").await.unwrap();
+    stream.read_exact(&mut [0; 1]).await.unwrap();
+    assert!((ROUND_TRIP..2 * ROUND_TRIP + LINK).contains(&(started.elapsed() - took)));
+    let whole = u32::try_from(took.as_millis() / ROUND_TRIP.as_millis()).unwrap();
+    // Nothing but the path takes time, so it is a whole number of them.
+    assert!(took - whole * ROUND_TRIP < LINK / 2, "{took:?}");
+    whole
+}
+
+/// Every dial but the first finds a circuit that stands, even one at the first one's heels.
+#[tokio::test(start_paused = true)]
+async fn a_warm_dial_takes_three_round_trips() {
+    let mesh = distant().await;
     let (dialer, address) = (mesh.dialer(), mesh.address());
-    drop(dialer.dial(&address, 80, None).await.unwrap());
-    for (prepared, round_trips) in [(false, 4), (true, 3), (false, 4)] {
+    assert_eq!(round_trips(&dialer, &address).await, 4);
+    for _ in 0..3 {
+        drop(dialer.dial(&address, 80, None).await.unwrap());
+        assert_eq!(round_trips(&dialer, &address).await, 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_ahead_goes_when_nobody_comes() {
+    let mesh = distant().await;
+    let (dialer, address) = (mesh.dialer(), mesh.address());
+    let idle = DialerConfig::default().idle;
+    round_trips(&dialer, &address).await;
+    tokio::time::sleep(idle - 4 * ROUND_TRIP).await;
+    assert_eq!(round_trips(&dialer, &address).await, 3);
+    tokio::time::sleep(idle + ROUND_TRIP).await;
+    assert_eq!(round_trips(&dialer, &address).await, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_wants_no_circuit_ahead_prepares_or_takes_four_round_trips() {
+    let mesh = distant().await;
+    let config = DialerConfig { ahead: false, ..DialerConfig::default() };
+    let (dialer, address) = (Dialer::new(mesh.client.1.clone(), config, &[CLIENT; 32]), mesh.address());
+    for (prepared, expected) in [(false, 4), (false, 4), (true, 3), (false, 4)] {
         if prepared {
             dialer.prepare(&address, None).await.unwrap();
+            // There is one already.
+            dialer.prepare(&address, None).await.unwrap();
         }
-        let started = Instant::now();
-        let mut stream = dialer.dial(&address, 80, None).await.unwrap();
-        let took = started.elapsed();
-        let expected = round_trips * ROUND_TRIP;
-        assert!((expected..expected + LINK / 2).contains(&took), "{took:?}, prepared: {prepared}");
-        stream.write_all(b"x").await.unwrap();
-        stream.read_exact(&mut [0; 1]).await.unwrap();
-        assert!((ROUND_TRIP..2 * ROUND_TRIP + LINK).contains(&(started.elapsed() - took)));
+        assert_eq!(round_trips(&dialer, &address).await, expected, "prepared: {prepared}");
     }
 }
 

@@ -7,9 +7,7 @@
 
 use std::path::Path;
 
-use tempfile::TempDir;
-
-use super::processes::{Process, cpu_of, path};
+use super::processes::{Process, cpu_of, link_all, path};
 use super::tor::{Network, Scheduler, Way};
 use crate::Failure;
 use crate::report::{Better, Of, Row, count};
@@ -121,27 +119,21 @@ struct OurService {
     _relays: Vec<Process>,
     pids: Vec<u32>,
     address: String,
-    _directory: TempDir,
 }
 
 impl OurService {
     /// As with Tor: two relays and the rendezvous of the client's choice, three of the service's.
     fn start() -> Result<Self, Failure> {
-        let directory = tempfile::tempdir()?;
         let start = |number| Process::start(number, "/ip4/127.0.0.1/tcp/0", 0, None);
         let mut all: Vec<Process> = (11..=18).map(start).collect::<Result<_, _>>()?;
-        for at in 1..all.len() {
-            let (before, after) = all.split_at_mut(at);
-            let Some(next) = after.first() else { break };
-            before.iter_mut().try_for_each(|node| node.dial(next))?;
-        }
+        link_all(&mut all)?;
         let (mut client, mut server) = (all.remove(0), all.remove(0));
         let relays = path(all.iter_mut())?;
-        client.learn(&relays, directory.path(), 2)?;
-        server.learn(&relays, directory.path(), 3)?;
+        client.learn(&relays, 2)?;
+        server.learn(&relays, 3)?;
         let address = server.offer()?;
         let pids = [&client, &server].into_iter().chain(&all).map(Process::pid).collect();
-        Ok(Self { client, _server: server, _relays: all, pids, address, _directory: directory })
+        Ok(Self { client, _server: server, _relays: all, pids, address })
     }
 
     fn transfer(&mut self, bytes: usize, into: &mut Transfers) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::processes::{Process, path};
+use super::processes::{Process, link_all, path};
 use super::switch::{Switch, Wire};
 use crate::Failure;
 use crate::report::{Better, Of, Row, count, median};
@@ -21,11 +21,21 @@ const RELAY_RATE: u32 = 10_000_000;
 const LOST: u16 = 10;
 /// Bytes of the transfer that shows the plateau: six seconds at the rate.
 const BYTES: usize = 150_000_000;
-/// Tenths of a second until the plateau counts as reached.
-const RISE_TENTHS: usize = 20;
+/// Hundredths of a second until the plateau counts as reached.
+const RISE: usize = 200;
+/// Hundredths of a second of [`PATH_MS`].
+const ROUND_TRIP: usize = 15;
 /// The object that comes over several circuits.
 const OBJECT_BYTES: usize = 64 << 20;
 const BUILDS: usize = 5;
+/// Relays of a client and a service, beside the two.
+const RELAYS: usize = 6;
+/// Relays of their circuits before the end: three links, as [`PATH_MS`] has.
+const HOPS: u8 = 2;
+/// Round trips over a path for a stream to a service whose descriptor is at hand.
+const WARM_TRIPS: f64 = 3.0;
+/// Circuits that are built within those, with the processor time of [`BUILD_MS`] each.
+const WARM_BUILDS: f64 = 2.0;
 const MEGABYTE: f64 = 1e6;
 
 const fn wire(bytes_per_second: Option<u32>, lost: u16) -> Wire {
@@ -41,6 +51,7 @@ fn start(switch: &Switch, number: usize, host: usize, object_bytes: usize) -> Re
 pub(super) fn compare(rounds: usize) -> Result<Vec<Row>, Failure> {
     let mut rows = one_path(rounds)?;
     rows.push(three_paths(rounds)?);
+    rows.extend(service(rounds)?);
     Ok(rows)
 }
 
@@ -63,15 +74,9 @@ fn one_path(rounds: usize) -> Result<Vec<Row>, Failure> {
         client.build(path.clone())?;
         let seconds: Vec<f64> = (0..BUILDS).map(|_| client.build(path.clone())).collect::<Result<_, _>>()?;
         build.push(median(&seconds) * 1e3);
-        let tenths = client.fetch(BYTES)?.tenths;
-        let flat = tenths.get(RISE_TENTHS..tenths.len().saturating_sub(1)).unwrap_or_default();
-        if flat.is_empty() {
-            return Err("the transfer ended before its plateau".into());
-        }
-        let mean = count(flat.iter().sum()) / count(flat.len());
-        let half = tenths.iter().position(|bytes| count(*bytes) * 2.0 >= mean).unwrap_or(tenths.len());
-        plateau.push(mean * 10.0 / MEGABYTE);
-        rise.push(count(half + 1) / 10.0);
+        let (rate, half) = ramp(&client.fetch(BYTES)?.hundredths)?;
+        plateau.push(rate * 100.0 / MEGABYTE);
+        rise.push(half / 100.0);
     }
     Ok(vec![
         Row::alone("3 links of 50 ms: circuit build", "ms", Better::Lower, &build)
@@ -81,6 +86,20 @@ fn one_path(rounds: usize) -> Result<Vec<Row>, Failure> {
         Row::alone("3 links of 50 ms and 25 MB/s: half of that after", "s", Better::Lower, &rise)
             .target(Of::Ours, 0.5),
     ])
+}
+
+/// The plateau of a transfer, in bytes per hundredth of a second, and the hundredths until half of it came within a
+/// round trip: of a burst, which is shorter, no more counts than what a round trip brings.
+fn ramp(hundredths: &[usize]) -> Result<(f64, f64), Failure> {
+    // The last may not be whole.
+    let flat = hundredths.get(RISE..hundredths.len().saturating_sub(1)).unwrap_or_default();
+    if flat.is_empty() {
+        return Err("the transfer ended before its plateau".into());
+    }
+    let rate = count(flat.iter().sum()) / count(flat.len());
+    let half = |trip: &[usize]| count(trip.iter().sum()) * 2.0 >= rate * count(ROUND_TRIP);
+    let before = hundredths.windows(ROUND_TRIP).position(half).unwrap_or(hundredths.len());
+    Ok((rate, count(before + ROUND_TRIP)))
 }
 
 /// An object over three circuits of two relays each, one circuit with loss at both its relays.
@@ -110,4 +129,42 @@ fn three_paths(rounds: usize) -> Result<Row, Failure> {
     let name = "64 MiB over 3 circuits, one with 1 % loss";
     Ok(Row::paired(name, "s", Better::Lower, &three, "the two good circuits alone", &two)
         .target(Of::Ratio, 1.1))
+}
+
+/// A client, an onion service and relays, each 50 ms from each.
+fn service(rounds: usize) -> Result<Vec<Row>, Failure> {
+    let switch = Switch::new(&[wire(None, 0); RELAYS + 2])?;
+    let mut nodes: Vec<Process> =
+        (0..RELAYS + 2).map(|host| start(&switch, host + 1, host, 0)).collect::<Result<_, _>>()?;
+    link_all(&mut nodes)?;
+    // A circuit over each link opens it for cells: that is not what is measured.
+    let relays = path(nodes.iter_mut().skip(2))?;
+    for (at, node) in nodes.iter_mut().enumerate() {
+        for relay in relays.iter().skip((at + 1).saturating_sub(2)) {
+            node.build(vec![relay.clone()])?;
+        }
+    }
+    let [client, server, ..] = nodes.as_mut_slice() else { return Err("a client and a service".into()) };
+    client.learn(&relays, HOPS)?;
+    server.learn(&relays, HOPS)?;
+    let address = server.offer()?;
+    let (mut cold, mut without, mut prepared, mut warm) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let reached = client.reach(&address)?;
+        let trips = |seconds: f64| seconds * 1e3 / PATH_MS;
+        cold.push(trips(reached.cold));
+        without.push(trips(reached.without));
+        prepared.push(trips(reached.prepared));
+        warm.push(trips(reached.warm));
+    }
+    let target = WARM_TRIPS + WARM_BUILDS * BUILD_MS / PATH_MS;
+    let row = |name: &str, trips: &[f64]| {
+        Row::alone(format!("onion service over paths of 150 ms: {name}"), "paths", Better::Lower, trips)
+    };
+    Ok(vec![
+        row("dial, descriptor to be fetched", &cold),
+        row("dial, no circuit ahead", &without),
+        row("dial, prepared", &prepared).target(Of::Ours, target),
+        row("dial after another", &warm).target(Of::Ours, target),
+    ])
 }

@@ -1,27 +1,29 @@
 //! A node as a process of its own, with the links that `nonos-node` has: onion cells in streams of
 //! the mesh, over TCP, Noise and Yamux. It does what the lines on its standard input ask.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Write};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
-use nonos_identity::{Epoch, NetworkId, NodeId, Timestamp, WideDigest, wire};
+use nonos_identity::{Epoch, NetworkId, NodeId, OnionAddress, Timestamp, WideDigest, wire};
 use nonos_mesh::libp2p::{Driver, DriverConfig, Handle};
 use nonos_mesh::testing::identity;
 use nonos_mesh::{Check, ItemKind, MemoryStore, Ticket, Verdict};
 use nonos_onion::link::{
-    ByteLink, CircuitHandle, Incoming, LinkError, LinkFuture, Links, Onion, OnionDriver, system_clock,
+    ByteLink, CircuitHandle, Incoming, IncomingStream, LinkError, LinkFuture, Links, Onion, OnionDriver,
+    system_clock,
 };
 use nonos_onion::multipath::{Code, Object, Sink, fetch, serve};
-use nonos_onion::rendezvous::{Hub, HubLimits, ports};
+use nonos_onion::rendezvous::{DialError, Dialer, DialerConfig, Hub, HubLimits, ports};
+use nonos_onion::service::MemoryDirectory;
 use nonos_onion::{BandwidthClass, Config, EpochKeys, FamilyTag, RelayDescriptor, SubnetTag};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use zeroize::Zeroizing;
 
+use super::directory;
 use super::services::Services;
 use crate::Failure;
 use crate::report::now;
@@ -38,12 +40,20 @@ pub(super) enum Ask {
     Build { path: Vec<String> },
     /// Fetches so many bytes over a new stream of that circuit.
     Fetch { bytes: usize },
-    /// Learns the relays, where descriptors are kept, and how many relays its circuits have before their end.
-    Learn { relays: Vec<String>, directory: PathBuf, hops: u8 },
+    /// From now on links to any of these nodes when a circuit wants to.
+    Know { nodes: Vec<(NodeId, String)> },
+    /// Learns the relays, and how many of them its circuits have before their end.
+    Learn { relays: Vec<String>, hops: u8 },
     /// Offers an onion service that serves as many bytes as it is asked for.
     Offer,
     /// Fetches so many bytes from an onion service.
     Visit { address: String, bytes: usize },
+    /// Reaches an onion service in four ways, each as far as a stream to it.
+    Reach { address: String },
+    /// The relays at which its circuits begin.
+    Guards,
+    /// The ports at which streams came to it.
+    Ports,
     /// Fetches the object, of so many bytes, over a circuit for each path.
     FetchObject { bytes: usize, paths: Vec<Vec<String>> },
 }
@@ -64,6 +74,9 @@ pub(super) enum Answer {
         seconds: f64,
     },
     Fetched(Fetched),
+    Reached(Reached),
+    Guards(Vec<NodeId>),
+    Ports(BTreeSet<u16>),
     FetchedObject {
         seconds: f64,
         shards: Vec<u64>,
@@ -76,8 +89,21 @@ pub(super) enum Answer {
 pub(super) struct Fetched {
     pub(super) first_byte: f64,
     pub(super) seconds: f64,
-    /// Bytes that came in each tenth of a second since they were asked for on the open stream.
-    pub(super) tenths: Vec<usize>,
+    /// Bytes that came in each hundredth of a second since they were asked for on the open stream.
+    pub(super) hundredths: Vec<usize>,
+}
+
+/// How long it took to have a stream to an onion service, in seconds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Reached {
+    /// With its descriptor still to be fetched.
+    pub(super) cold: f64,
+    /// With its descriptor, and no circuit ahead.
+    pub(super) without: f64,
+    /// With both, as the dialer was told to prepare.
+    pub(super) prepared: f64,
+    /// With both, as they are after another visit.
+    pub(super) warm: f64,
 }
 
 /// Runs as a node until standard input ends.
@@ -113,12 +139,19 @@ impl Check for Nothing {
     }
 }
 
-struct MeshLinks(Handle);
+/// Nodes that may be dialled when a circuit wants to.
+type Known = Arc<Mutex<BTreeMap<NodeId, Ticket>>>;
+
+struct MeshLinks(Handle, Known);
 
 impl Links for MeshLinks {
     fn open(&self, relay: NodeId) -> LinkFuture {
         let mesh = self.0.clone();
+        let ticket = self.1.lock().unwrap_or_else(PoisonError::into_inner).get(&relay).cloned();
         Box::pin(async move {
+            if let Some(ticket) = ticket {
+                dial(&mesh, relay, &ticket).await.map_err(|_| LinkError)?;
+            }
             let stream = mesh.open_stream(relay, LINK_PROTOCOL).await.map_err(|_| LinkError)?;
             Ok(Box::new(stream) as Box<dyn ByteLink>)
         })
@@ -160,6 +193,28 @@ struct Node {
     onion: Onion,
     circuit: Option<CircuitHandle>,
     services: Option<Services>,
+    known: Known,
+    ports: Ports,
+}
+
+/// Links to a node, unless there is a link.
+async fn dial(mesh: &Handle, node: NodeId, ticket: &Ticket) -> io::Result<()> {
+    let is_linked = async || {
+        let links = mesh.links().await.map_err(io::Error::other)?;
+        Ok::<_, io::Error>(links.iter().any(|(_, peer)| *peer == node))
+    };
+    if is_linked().await? {
+        return Ok(());
+    }
+    let contact = ticket.contacts.first().ok_or(io::ErrorKind::InvalidInput)?;
+    mesh.dial(contact.clone()).await.map_err(io::Error::other)?;
+    let linked = async {
+        while !is_linked().await? {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(DIAL, linked).await?
 }
 
 impl Node {
@@ -170,7 +225,8 @@ impl Node {
         let (signer, certificate) = identity(&network, number.into(), now);
         let id = certificate.node();
         let mut mesh = nonos_mesh::Config::new(network, signer, certificate);
-        // Links are those that the parent asks for.
+        // Links are those that the parent asks for, or a circuit.
+        mesh.links.target_links = 0;
         mesh.links.exchange_interval = Duration::from_secs(3600);
         let mut driver = DriverConfig::new([number; 32], [number; 32]);
         driver.listen = vec![options.listen.clone()];
@@ -178,12 +234,13 @@ impl Node {
             Driver::spawn(driver, mesh, Arc::new(MemoryStore::new()), Arc::new(Nothing)).await?;
         tokio::spawn(async move { while events.recv().await.is_some() {} });
 
+        let (known, ports) = (Known::default(), Ports::default());
         let mut config = Config::new(network, id);
         // The parent builds as many circuits as it measures.
         config.limits.create_burst = u32::MAX;
         config.limits.creates_per_epoch = usize::MAX;
         let keys = EpochKeys::new(Zeroizing::new([number; 32]), now);
-        let links = Arc::new(MeshLinks(mesh.clone()));
+        let links = Arc::new(MeshLinks(mesh.clone(), Arc::clone(&known)));
         let (onion, incoming, _) = OnionDriver::spawn(config, keys, links, system_clock(), [number; 32])?;
         let (mut streams, acceptor) = (mesh.incoming_streams(LINK_PROTOCOL).await?, onion.clone());
         tokio::spawn(async move {
@@ -194,13 +251,25 @@ impl Node {
         let object = if options.object_bytes > 0 { Some(object(options.object_bytes)?) } else { None };
         let limits = HubLimits { splice_bytes: u64::MAX, ..HubLimits::default() };
         let hub = Hub::new(network, id, limits, &[number; 32]);
-        tokio::spawn(serve_streams(incoming, object.map(Arc::new), hub));
-        Ok(Self { number, id, mesh, onion, circuit: None, services: None })
+        let server =
+            Server { object: object.map(Arc::new), hub, directory: Arc::new(directory::kept(network)) };
+        tokio::spawn(serve_streams(incoming, server, Arc::clone(&ports)));
+        Ok(Self { number, id, mesh, onion, circuit: None, services: None, known, ports })
     }
 
     async fn answer(&mut self, ask: Ask) -> Result<Answer, Failure> {
         match ask {
-            Ask::Dial { node, ticket } => self.dial(node, &ticket.parse()?).await,
+            Ask::Dial { node, ticket } => {
+                dial(&self.mesh, node, &ticket.parse()?).await?;
+                Ok(Answer::Done)
+            }
+            Ask::Know { nodes } => {
+                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                for (node, ticket) in nodes {
+                    known.insert(node, ticket.parse()?);
+                }
+                Ok(Answer::Done)
+            }
             Ask::Describe => self.describe().await,
             Ask::Build { path } => {
                 let started = now();
@@ -212,11 +281,10 @@ impl Node {
                 // This thread is not the one that carries the circuit.
                 Ok(Answer::Fetched(tokio::spawn(fetch_bytes(circuit, bytes)).await??))
             }
-            Ask::Learn { relays, directory, hops } => {
+            Ask::Learn { relays, hops } => {
                 let relays = descriptors(&relays)?;
                 let seed = [self.number; 32];
-                self.services =
-                    Some(Services::new(self.onion.clone(), self.id, relays, directory, hops, seed)?);
+                self.services = Some(Services::new(self.onion.clone(), self.id, relays, hops, seed)?);
                 Ok(Answer::Done)
             }
             Ask::Offer => {
@@ -233,22 +301,18 @@ impl Node {
                 };
                 Ok(Answer::Fetched(tokio::spawn(visit).await??))
             }
+            Ask::Reach { address } => {
+                let services = self.services.as_mut().ok_or("no relay is known")?;
+                let plain = services.fresh_dialer(DialerConfig { ahead: false, ..DialerConfig::default() });
+                let ahead = services.fresh_dialer(DialerConfig::default());
+                Ok(Answer::Reached(tokio::spawn(reach(plain, ahead, address.parse()?)).await??))
+            }
+            Ask::Guards => Ok(Answer::Guards(self.services.as_ref().ok_or("no relay is known")?.guards())),
+            Ask::Ports => {
+                Ok(Answer::Ports(self.ports.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+            }
             Ask::FetchObject { bytes, paths } => self.fetch_object(bytes, &paths).await,
         }
-    }
-
-    async fn dial(&self, node: NodeId, ticket: &Ticket) -> Result<Answer, Failure> {
-        let contact = ticket.contacts.first().ok_or("a ticket names a contact")?;
-        self.mesh.dial(contact.clone()).await?;
-        let linked = async {
-            loop {
-                if self.mesh.links().await?.iter().any(|(_, peer)| *peer == node) {
-                    return Ok(Answer::Done);
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(DIAL, linked).await?
     }
 
     async fn describe(&self) -> Result<Answer, Failure> {
@@ -295,6 +359,19 @@ impl Sink for Discard {
     }
 }
 
+async fn reach(plain: Dialer, ahead: Dialer, address: OnionAddress) -> Result<Reached, DialError> {
+    let dial = async |dialer: &Dialer| {
+        let started = now();
+        drop(dialer.dial(&address, BYTES_PORT, None).await?);
+        Ok::<_, DialError>(started.elapsed().as_secs_f64())
+    };
+    let (cold, without) = (dial(&plain).await?, dial(&plain).await?);
+    plain.prepare(&address, None).await?;
+    let prepared = dial(&plain).await?;
+    dial(&ahead).await?;
+    Ok(Reached { cold, without, prepared, warm: dial(&ahead).await? })
+}
+
 async fn fetch_bytes(circuit: CircuitHandle, bytes: usize) -> io::Result<Fetched> {
     let started = now();
     let stream = circuit.open(BYTES_PORT).await.map_err(io::Error::other)?;
@@ -310,7 +387,7 @@ async fn receive(
     stream.write_all(&(bytes as u64).to_be_bytes()).await?;
     stream.flush().await?;
     let asked = now();
-    let (mut left, mut first_byte, mut tenths) = (bytes, None, Vec::new());
+    let (mut left, mut first_byte, mut hundredths) = (bytes, None, Vec::new());
     let mut buffer = vec![0; CHUNK_BYTES];
     while left > 0 {
         let count = stream.read(&mut buffer).await?;
@@ -318,31 +395,45 @@ async fn receive(
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         first_byte.get_or_insert(started.elapsed().as_secs_f64());
-        let tenth = usize::try_from(asked.elapsed().as_millis() / 100).unwrap_or(usize::MAX);
-        tenths.resize(tenths.len().max(tenth + 1), 0);
-        if let Some(sum) = tenths.last_mut() {
+        let at = usize::try_from(asked.elapsed().as_millis() / 10).unwrap_or(usize::MAX);
+        hundredths.resize(hundredths.len().max(at.saturating_add(1)), 0);
+        if let Some(sum) = hundredths.last_mut() {
             *sum += count;
         }
         left = left.saturating_sub(count);
     }
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Fetched { first_byte: first_byte.unwrap_or(seconds), seconds, tenths })
+    Ok(Fetched { first_byte: first_byte.unwrap_or(seconds), seconds, hundredths })
 }
 
-async fn serve_streams(mut incoming: Incoming, object: Option<Arc<Object>>, hub: Hub) {
+/// The ports at which streams came so far.
+type Ports = Arc<Mutex<BTreeSet<u16>>>;
+
+/// What serves streams.
+#[derive(Clone)]
+struct Server {
+    object: Option<Arc<Object>>,
+    hub: Hub,
+    directory: Arc<MemoryDirectory>,
+}
+
+async fn serve_streams(mut incoming: Incoming, server: Server, ports: Ports) {
     while let Some(stream) = incoming.recv().await {
-        let object = object.clone().filter(|_| stream.port == OBJECT_PORT);
-        let hub = hub.clone();
+        ports.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.port);
+        let server = server.clone();
         // A client that goes ends its own stream.
-        tokio::spawn(async move {
-            match object {
-                _ if ports::ALL.contains(&stream.port) => {
-                    drop(hub.serve(stream.circuit, stream.port, stream.stream).await);
-                }
-                Some(object) => drop(serve(stream.stream, &object).await),
-                None => drop(serve_bytes(stream.stream).await),
-            }
-        });
+        tokio::spawn(server.serve(stream));
+    }
+}
+
+impl Server {
+    async fn serve(self, IncomingStream { port, stream, circuit, .. }: IncomingStream) {
+        match (port, self.object) {
+            (OBJECT_PORT, Some(object)) => drop(serve(stream, &object).await),
+            (directory::PORT, _) => drop(directory::serve(&self.directory, stream).await),
+            _ if ports::ALL.contains(&port) => drop(self.hub.serve(circuit, port, stream).await),
+            _ => drop(serve_bytes(stream).await),
+        }
     }
 }
 

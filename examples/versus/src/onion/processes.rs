@@ -1,14 +1,14 @@
 //! Nodes as processes, and what processes cost.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use nonos_identity::NodeId;
 use rustix::param::clock_ticks_per_second;
 
-use super::node::{Answer, Ask, Fetched};
+use super::node::{Answer, Ask, Fetched, Reached};
 use crate::Failure;
 
 /// Processor time that processes have used so far, user and system, in seconds.
@@ -133,10 +133,43 @@ impl Process {
 }
 
 impl Process {
-    /// Tells a node the relays, where descriptors are, and how many relays its circuits have before their end.
-    pub(super) fn learn(&mut self, relays: &[String], directory: &Path, hops: u8) -> Result<(), Failure> {
-        let (relays, directory) = (relays.to_vec(), directory.to_owned());
-        self.ask(&Ask::Learn { relays, directory, hops }).map(drop)
+    pub(super) const fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Has a node link to any of the others when a circuit wants to.
+    pub(super) fn know<'a>(&mut self, others: impl IntoIterator<Item = &'a Self>) -> Result<(), Failure> {
+        let nodes = others.into_iter().map(|other| (other.node, other.ticket.clone())).collect();
+        self.ask(&Ask::Know { nodes }).map(drop)
+    }
+
+    /// Tells a node the relays, and how many of them its circuits have before their end.
+    pub(super) fn learn(&mut self, relays: &[String], hops: u8) -> Result<(), Failure> {
+        self.ask(&Ask::Learn { relays: relays.to_vec(), hops }).map(drop)
+    }
+
+    /// Reaches an onion service in four ways.
+    pub(super) fn reach(&mut self, address: &str) -> Result<Reached, Failure> {
+        match self.ask(&Ask::Reach { address: address.into() })? {
+            Answer::Reached(reached) => Ok(reached),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The relays at which a node's circuits begin.
+    pub(super) fn guards(&mut self) -> Result<Vec<NodeId>, Failure> {
+        match self.ask(&Ask::Guards)? {
+            Answer::Guards(guards) => Ok(guards),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The ports at which streams came to a node.
+    pub(super) fn ports(&mut self) -> Result<BTreeSet<u16>, Failure> {
+        match self.ask(&Ask::Ports)? {
+            Answer::Ports(ports) => Ok(ports),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Offers an onion service; yields its address.
@@ -172,4 +205,14 @@ impl Drop for Process {
 /// The descriptors of a path's hops, of this epoch.
 pub(super) fn path<'a>(hops: impl IntoIterator<Item = &'a mut Process>) -> Result<Vec<String>, Failure> {
     hops.into_iter().map(Process::describe).collect()
+}
+
+/// Links each node to each other.
+pub(super) fn link_all(nodes: &mut [Process]) -> Result<(), Failure> {
+    for at in 1..nodes.len() {
+        let (before, after) = nodes.split_at_mut(at);
+        let Some(next) = after.first() else { break };
+        before.iter_mut().try_for_each(|node| node.dial(next))?;
+    }
+    Ok(())
 }

@@ -1,41 +1,25 @@
-//! Onion services of a node, and descriptors in a folder that all nodes of a comparison share.
+//! Onion services of a node, and how it visits those of others.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use data_encoding::HEXLOWER;
 use nonos_identity::{NetworkId, NodeId, SigningKey};
 use nonos_onion::link::{Onion, system_clock};
-use nonos_onion::rendezvous::{Dialer, Environment, Host, HostConfig, RelayCircuits};
-use nonos_onion::service::{
-    Directory, DirectoryError, DirectoryFuture, DirectoryIndex, Service, SharedRandom,
-};
+use nonos_onion::rendezvous::{Dialer, DialerConfig, Environment, Host, HostConfig, RelayCircuits};
+use nonos_onion::service::Service;
 use nonos_onion::{GuardSet, HopClass, PathRules, PathSelector, RelayDescriptor, Vanguards};
 
+use super::directory::{self, Relays};
 use super::node::serve_bytes;
 use crate::Failure;
-
-/// What a comparison measures begins after a descriptor was found, so where it is does not matter.
-struct Folder(PathBuf);
-
-impl Directory for Folder {
-    fn publish(&self, index: DirectoryIndex, bytes: Vec<u8>) -> DirectoryFuture<()> {
-        let written = fs::write(self.0.join(HEXLOWER.encode(index.as_bytes())), bytes);
-        Box::pin(async move { written.map_err(|_| DirectoryError::Unreachable) })
-    }
-
-    fn fetch(&self, index: DirectoryIndex) -> DirectoryFuture<Vec<Vec<u8>>> {
-        let record = fs::read(self.0.join(HEXLOWER.encode(index.as_bytes())));
-        Box::pin(async move { Ok(record.into_iter().collect()) })
-    }
-}
 
 pub(super) struct Services {
     environment: Environment,
     dialer: Arc<Dialer>,
     seed: [u8; 32],
+    guards: Arc<Mutex<GuardSet>>,
+    /// Dialers that were made.
+    dialers: u64,
     /// Keeps the service on line.
     host: Option<Host>,
 }
@@ -45,7 +29,6 @@ impl Services {
         onion: Onion,
         id: NodeId,
         relays: Vec<RelayDescriptor>,
-        directory: PathBuf,
         hops: u8,
         seed: [u8; 32],
     ) -> Result<Self, Failure> {
@@ -56,29 +39,45 @@ impl Services {
         };
         // A handful of relays: each is a large share of the weight.
         let rules = PathRules { max_operator_share_permille: 1000, ..PathRules::default() };
-        let circuits = RelayCircuits::new(
+        let guards = Arc::new(Mutex::new(GuardSet::new(id)));
+        let kept = Arc::clone(&guards);
+        let circuits = Arc::new(RelayCircuits::new(
             onion,
             (GuardSet::new(id), Vanguards::default()),
             (PathSelector::new(rules), hops),
             system_clock(),
-            Arc::new(|_, _| {}),
+            Arc::new(move |set, _| *kept.lock().unwrap_or_else(PoisonError::into_inner) = set.clone()),
             &seed,
-        );
+        ));
         let hubs: BTreeSet<NodeId> = relays.iter().map(|relay| relay.relay).collect();
-        circuits.learn(relays, hubs);
+        circuits.learn(relays.clone(), hubs);
         let environment = Environment {
             network: NetworkId::from_name("versus"),
-            circuits: Arc::new(circuits),
-            directory: Arc::new(Folder(directory)),
-            randoms: Arc::new(|_| Some(SharedRandom::from_bytes([0; 32]))),
+            directory: Arc::new(Relays { circuits: Arc::clone(&circuits), relays }),
+            circuits,
+            randoms: Arc::new(|_| Some(directory::random())),
             clock: system_clock(),
         };
-        let dialer = Arc::new(Dialer::new(environment.clone(), &seed));
-        Ok(Self { environment, dialer, seed, host: None })
+        let dialer = Arc::new(Dialer::new(environment.clone(), DialerConfig::default(), &seed));
+        Ok(Self { environment, dialer, seed, guards, dialers: 0, host: None })
     }
 
     pub(super) fn dialer(&self) -> Arc<Dialer> {
         Arc::clone(&self.dialer)
+    }
+
+    /// One that has seen no descriptor.
+    pub(super) fn fresh_dialer(&mut self, config: DialerConfig) -> Dialer {
+        // What is drawn twice is refused as repeated.
+        self.dialers += 1;
+        let mut seed = self.seed;
+        seed.iter_mut().zip(self.dialers.to_be_bytes()).for_each(|(to, from)| *to = from);
+        Dialer::new(self.environment.clone(), config, &seed)
+    }
+
+    /// The relays at which the node's circuits begin.
+    pub(super) fn guards(&self) -> Vec<NodeId> {
+        self.guards.lock().unwrap_or_else(PoisonError::into_inner).guards().collect()
     }
 
     /// Offers a service and waits until it is published; yields its address.

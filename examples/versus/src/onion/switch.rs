@@ -2,10 +2,10 @@
 //! one device is a TUN that this process answers. The kernel's TCP at both ends sees a wire; nothing
 //! of the kernel shapes it. Needs root, `ip` and `/dev/net/tun`.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,9 +90,13 @@ impl PartialOrd for Packet {
     }
 }
 
+/// Who sent IPv4 packets to whom; to nobody here, if there is no other host.
+type Sent = Arc<Mutex<BTreeSet<(usize, Option<usize>)>>>;
+
 /// The hosts, whose namespaces go with this value.
 pub(super) struct Switch {
     namespaces: Vec<String>,
+    sent: Sent,
 }
 
 /// Runs `ip` with a line of arguments.
@@ -107,7 +111,7 @@ fn ip(line: &str) -> Result<(), Failure> {
 impl Switch {
     /// A host for each wire.
     pub(super) fn new(wires: &[Wire]) -> Result<Self, Failure> {
-        let mut switch = Self { namespaces: Vec::new() };
+        let mut switch = Self { namespaces: Vec::new(), sent: Sent::default() };
         let mut devices = Vec::new();
         for host in 0..wires.len() {
             let namespace = format!("nonos-{}-{host}", std::process::id());
@@ -128,7 +132,8 @@ impl Switch {
             let receiving = Line::new(*wire, !(host as u64));
             let reader = Arc::clone(&device);
             // They end when their namespace takes the device away.
-            thread::spawn(move || take(&reader, sending, &senders));
+            let sent = Arc::clone(&switch.sent);
+            thread::spawn(move || take(&reader, (host, sending), &senders, &sent));
             thread::spawn(move || give(&device, receiving, &arriving));
         }
         Ok(switch)
@@ -136,6 +141,11 @@ impl Switch {
 
     pub(super) fn namespace(&self, host: usize) -> Result<&str, Failure> {
         Ok(self.namespaces.get(host).ok_or("no such host")?)
+    }
+
+    /// Who sent packets to whom so far, lost ones included; to nobody, if the address is of no host here.
+    pub(super) fn sent(&self) -> BTreeSet<(usize, Option<usize>)> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn address(host: usize) -> String {
@@ -154,18 +164,25 @@ impl Drop for Switch {
 }
 
 /// Takes what a host sends and passes it on with the time at which it arrives.
-fn take(device: &Tun, mut line: Line, hosts: &[Sender<Packet>]) {
+fn take(device: &Tun, (from, mut line): (usize, Line), hosts: &[Sender<Packet>], sent: &Sent) {
     let mut buffer = [0; MTU_BYTES];
+    // What this host is known to have sent: the others need not wait for each of its packets.
+    let mut known = BTreeSet::new();
     while let Ok(count) = device.recv(&mut buffer) {
         let Some(bytes) = buffer.get(..count) else { continue };
-        // The destination of IPv4 (RFC 791, section 3.1); anything else has no host here.
-        let Some(&[a, b, c, host]) = bytes.get(16..20).and_then(|address| address.first_chunk()) else {
+        // IPv4 without options (RFC 791, section 3.1); anything else has no host here.
+        let (Some(&[a, b, c, host]), Some(0x45)) =
+            (bytes.get(16..20).and_then(|address| address.first_chunk()), bytes.first())
+        else {
             continue;
         };
-        let to = usize::from(host).checked_sub(1).and_then(|host| hosts.get(host));
-        let (Some(to), true) = (to, [a, b, c] == SUBNET && bytes.first() == Some(&0x45)) else { continue };
-        if let Some(sent) = line.pass(count, now()) {
-            let _ = to.send(Packet { due: sent + line.wire.delay, bytes: bytes.to_vec() });
+        let to = usize::from(host).checked_sub(1).filter(|to| [a, b, c] == SUBNET && *to < hosts.len());
+        if known.insert(to) {
+            sent.lock().unwrap_or_else(PoisonError::into_inner).insert((from, to));
+        }
+        let Some(to) = to.and_then(|to| hosts.get(to)) else { continue };
+        if let Some(passed) = line.pass(count, now()) {
+            let _ = to.send(Packet { due: passed + line.wire.delay, bytes: bytes.to_vec() });
         }
     }
 }

@@ -131,7 +131,7 @@ impl Network {
             left = left.saturating_sub(count);
         }
         let seconds = started.elapsed().as_secs_f64();
-        Ok(Fetched { first_byte: first_byte.unwrap_or(seconds), seconds, tenths: Vec::new() })
+        Ok(Fetched { first_byte: first_byte.unwrap_or(seconds), seconds, hundredths: Vec::new() })
     }
 
     /// Builds circuits of three relays, one after another; yields the seconds of each.
