@@ -143,7 +143,6 @@ mod tests {
     use std::future::poll_fn;
     use std::pin::Pin;
 
-    use futures::future::select;
     use libp2p_core::Endpoint;
     use libp2p_core::muxing::StreamMuxerExt as _;
     use libp2p_core::transport::{DialOpts, ListenerId, MemoryTransport, PortUse, TransportEvent};
@@ -168,17 +167,15 @@ mod tests {
         let TransportEvent::NewAddress { listen_addr, .. } = next().await else { panic!("it listens") };
         let options = DialOpts { role: Endpoint::Dialer, port_use: PortUse::Reuse };
         let dial = dialling.dial(listen_addr, options).expect("a memory address");
-        let TransportEvent::Incoming { upgrade, .. } = next().await else { panic!("it is dialled") };
-        let dial = async {
+        let dial = tokio::spawn(async move {
             let (_, mut muxer) = dial.await.ok()?;
             // What was negotiated lazily leaves as the connection is used.
             poll_fn(|cx| muxer.poll_unpin(cx)).await.ok()
-        };
-        let (dial, upgrade) = (Box::pin(dial), Box::pin(upgrade));
-        match select(upgrade, dial).await {
-            Either::Left((listener, _)) => listener.ok().map(|(peer, _)| peer),
-            Either::Right((_, upgrade)) => upgrade.await.ok().map(|(peer, _)| peer),
-        }
+        });
+        let TransportEvent::Incoming { upgrade, .. } = next().await else { panic!("it is dialled") };
+        let dialler = upgrade.await.ok().map(|(peer, _)| peer);
+        dial.abort();
+        dialler
     }
 
     #[test]
