@@ -1,5 +1,5 @@
 //! The Noise handshake of links between machines with AES instructions, under which a byte costs a
-//! quarter of what it does under ChaCha20-Poly1305.
+//! third of what it does under ChaCha20-Poly1305.
 
 use std::sync::Arc;
 

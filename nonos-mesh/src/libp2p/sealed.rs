@@ -22,8 +22,7 @@ const FIRST_READ_BYTES: usize = 4 * 1024;
 const MAX_READ_BYTES: usize = LENGTH_BYTES + MAX_MESSAGE_BYTES;
 /// Messages under one key, per direction; then both ends derive the next (Noise, section 4.2, `REKEY`).
 /// An adversary who records them tells AES-GCM from randomness with probability `blocks^2 / 2^129`, here
-/// `2^-73` at 2^12 blocks in each; it passes the `2^-60` that TLS 1.3 allows (RFC 8446, section 5.5) at
-/// 2^22 messages.
+/// `2^-73` at 2^12 blocks in each; the `2^-57` that TLS 1.3 allows (RFC 8446, section 5.5) is reached at 2^24.
 const MESSAGES_PER_KEY: u64 = 1 << 16;
 
 /// An authenticated stream. One task reads and writes it.
