@@ -14,8 +14,10 @@ pub const BUCKET: Domain = Domain::new("nonos/mesh/bucket/v1");
 pub const TICKET: Domain = Domain::new("nonos/mesh/ticket/v1");
 /// Prologue of the Noise handshake of the libp2p driver.
 pub const PROLOGUE: Domain = Domain::new("nonos/mesh/noise-prologue/v1");
+/// Signature over the static key of the driver's own Noise handshake.
+pub const STATIC_KEY: Domain = Domain::new("nonos/mesh/noise-static-key/v1");
 /// Trace hash of a simulation.
 pub const TRACE: Domain = Domain::new("nonos/mesh/sim-trace/v1");
 
 /// Every domain above, for the workspace-wide uniqueness test.
-pub const ALL: &[Domain] = &[HELLO, BEACON, ITEM, BUCKET, TICKET, PROLOGUE, TRACE];
+pub const ALL: &[Domain] = &[HELLO, BEACON, ITEM, BUCKET, TICKET, PROLOGUE, STATIC_KEY, TRACE];

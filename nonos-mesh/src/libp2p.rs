@@ -8,6 +8,8 @@ mod behaviour;
 mod control;
 mod driver;
 mod handle;
+mod noise;
+mod sealed;
 mod transport;
 mod work;
 

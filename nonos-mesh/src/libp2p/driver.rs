@@ -8,7 +8,7 @@ use libp2p::identity::{Keypair, PeerId};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, Stream, StreamProtocol, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, tcp};
-use nonos_identity::{NodeId, Timestamp};
+use nonos_identity::{NodeId, SigningKey, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
@@ -60,12 +60,13 @@ impl Driver {
         store: Arc<dyn Store>,
         check: Arc<dyn Check>,
     ) -> Result<(Handle, EventReceiver), DriverError> {
+        let identity = SigningKey::from_seed(&config.transport_seed);
         let mut seed = *config.transport_seed;
         let key =
             Keypair::ed25519_from_bytes(&mut seed).map_err(|e| DriverError::Transport(e.to_string()))?;
         let network = mesh.network;
         let raw = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-        let transport = transport::secure(raw, &key, &network)?;
+        let transport = transport::secure(raw, &key, &identity, &network)?;
         let peer = key.public().to_peer_id();
         mesh.transport =
             TransportId::new(peer.to_bytes()).map_err(|e| DriverError::Transport(e.to_string()))?;
