@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 use super::sealed::Sealed;
 use crate::domains;
 
-/// What both ends call it in the negotiation before it.
-pub(super) const PROTOCOL: &str = "/nonos/noise-aesgcm/1";
+/// What both ends call it in the negotiation before it. It passes in the clear, so it names no network.
+pub(super) const PROTOCOL: &str = "/noise-aesgcm/1";
 /// Noise, section 8. The name enters the handshake hash.
 const PATTERN: &str = "Noise_XX_25519_AESGCM_SHA256";
 

@@ -11,7 +11,7 @@ use libp2p_core::Transport;
 use libp2p_core::muxing::StreamMuxerBox;
 use libp2p_core::transport::Boxed;
 use libp2p_core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo, Version};
-use nonos_identity::{Digest, NetworkId, SigningKey};
+use nonos_identity::{Digest, NetworkId, PublicKey, SigningKey};
 
 use super::handle::DriverError;
 use super::noise::{self, HandshakeError, Keys};
@@ -68,6 +68,8 @@ impl Security {
         network: &NetworkId,
         has_aes: bool,
     ) -> Result<Self, DriverError> {
+        // Peers refuse other keys; better to hear it here.
+        PublicKey::admit(identity.public().as_bytes()).map_err(|e| DriverError::Transport(e.to_string()))?;
         let prologue = Digest::of(domains::PROLOGUE, &[network.as_bytes()]);
         let aes = has_aes.then(|| Keys::new(identity, *network, *prologue.as_bytes())).transpose();
         let aes = aes.map_err(|e| DriverError::Transport(e.to_string()))?;
@@ -181,7 +183,7 @@ mod tests {
     #[test]
     fn a_machine_without_aes_offers_libp2ps_noise_alone() {
         let offers = |has_aes| security(1, "home", has_aes).protocol_info().collect::<Vec<_>>();
-        assert_eq!(offers(true), ["/nonos/noise-aesgcm/1", "/noise"]);
+        assert_eq!(offers(true), ["/noise-aesgcm/1", "/noise"]);
         assert_eq!(offers(false), ["/noise"]);
     }
 
