@@ -1,5 +1,5 @@
 //! The handshake between a client and an onion service:
-//! `Noise_NKpsk0+psk2_25519_ChaChaPoly_BLAKE2s` (Noise rev. 34, §9) to the encryption key of an
+//! `Noise_NKpsk0+psk2_25519_AESGCM_BLAKE2s` (Noise rev. 34, §9) to the encryption key of an
 //! introduction point.
 //!
 //! ```text
@@ -40,7 +40,7 @@ const CONTENT_BYTES: usize = 256;
 /// Length of a cookie, in bytes.
 pub(crate) const COOKIE_BYTES: usize = 32;
 
-const PATTERN: &str = "Noise_NKpsk0+psk2_25519_ChaChaPoly_BLAKE2s";
+const PATTERN: &str = "Noise_NKpsk0+psk2_25519_AESGCM_BLAKE2s";
 /// The only suite: X25519 with ML-KEM-768.
 const SUITE_HYBRID: u8 = 1;
 

@@ -25,7 +25,7 @@ use crate::rendezvous::ports;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubLimits {
     /// Streams at a time, of all kinds. Against exhaustion of memory: one holds up to 2 kB, two that are
-    /// spliced 32 kB.
+    /// spliced 64 kB.
     pub streams: usize,
     /// Streams of one circuit. Against one client that fills the hub.
     pub streams_per_circuit: usize,

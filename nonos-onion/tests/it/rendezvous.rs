@@ -318,6 +318,14 @@ async fn points_stay_from_epoch_to_epoch() {
     mesh.echo();
     let (dialer, address) = (mesh.dialer(), mesh.address());
     drop(dialer.dial(&address, 80, None).await.unwrap());
+    // A service is published with its first point; the others are published as they come.
+    let all = async {
+        while mesh.host.relays().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    timeout(Duration::from_secs(60), all).await.unwrap();
     let (before, publications) = (mesh.host.relays(), mesh.host.publications());
     let established = mesh.streams(ports::ESTABLISH).len();
     let next = nonos_identity::Epoch::at(mesh.hubs.network().now()).next();
@@ -329,6 +337,8 @@ async fn points_stay_from_epoch_to_epoch() {
         }
     };
     timeout(Duration::from_secs(60), renewed).await.unwrap();
+    // The last of them has come and not been answered: its point still stands on the old circuit.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     mesh.hubs.set_now(next.start().saturating_add(Duration::from_secs(90))).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     dialer.dial(&address, 80, None).await.unwrap();

@@ -8,7 +8,7 @@ use crate::link::handle::IncomingStream;
 use crate::link::stream::{OnionStream, PIPE_BYTES, Pipe};
 
 /// Bytes of one stream sent before it is another's turn.
-const TURN_BYTES: usize = 16 * 996;
+const TURN_BYTES: usize = 32 * 996;
 
 impl Task {
     pub(super) fn offered(&mut self, id: StreamId, port: u16) {

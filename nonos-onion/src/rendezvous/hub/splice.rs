@@ -6,8 +6,8 @@ use tokio::time::timeout;
 use crate::link::ByteLink;
 use crate::rendezvous::hub::{HubError, HubLimits};
 
-/// Bytes under way in one direction.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// Bytes under way in one direction: as many as a stream sends in one turn.
+const BUFFER_BYTES: usize = 32 * 1024;
 
 /// Copies both ways, no faster than the receivers read, until both halves have ended. `early` came from
 /// the first one already.
