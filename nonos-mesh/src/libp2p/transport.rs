@@ -89,6 +89,19 @@ enum SecurityError {
 
 type Secured<T> = (PeerId, Either<Sealed<T>, stock::Output<T>>);
 
+/// A handshake whose stream is one of the two kinds.
+fn secured<T, S, E>(
+    handshake: impl Future<Output = Result<(PeerId, S), E>> + Send + 'static,
+    kind: fn(S) -> Either<Sealed<T>, stock::Output<T>>,
+) -> BoxFuture<'static, Result<Secured<T>, SecurityError>>
+where
+    T: 'static,
+    S: 'static,
+    E: Into<SecurityError> + 'static,
+{
+    handshake.map_ok(move |(peer, io)| (peer, kind(io))).err_into().boxed()
+}
+
 impl UpgradeInfo for Security {
     type Info = &'static str;
     type InfoIter = std::iter::Chain<std::option::IntoIter<Self::Info>, std::iter::Once<Self::Info>>;
@@ -108,13 +121,8 @@ where
 
     fn upgrade_inbound(self, socket: T, info: Self::Info) -> Self::Future {
         match self.aes {
-            Some(keys) if info == noise::PROTOCOL => {
-                keys.respond(socket).map_ok(|(peer, io)| (peer, Either::Left(io))).err_into().boxed()
-            }
-            _ => {
-                let stock = self.stock.upgrade_inbound(socket, info);
-                stock.map_ok(|(peer, io)| (peer, Either::Right(io))).err_into().boxed()
-            }
+            Some(keys) if info == noise::PROTOCOL => secured(keys.respond(socket), Either::Left),
+            _ => secured(self.stock.upgrade_inbound(socket, info), Either::Right),
         }
     }
 }
@@ -129,13 +137,8 @@ where
 
     fn upgrade_outbound(self, socket: T, info: Self::Info) -> Self::Future {
         match self.aes {
-            Some(keys) if info == noise::PROTOCOL => {
-                keys.initiate(socket).map_ok(|(peer, io)| (peer, Either::Left(io))).err_into().boxed()
-            }
-            _ => {
-                let stock = self.stock.upgrade_outbound(socket, info);
-                stock.map_ok(|(peer, io)| (peer, Either::Right(io))).err_into().boxed()
-            }
+            Some(keys) if info == noise::PROTOCOL => secured(keys.initiate(socket), Either::Left),
+            _ => secured(self.stock.upgrade_outbound(socket, info), Either::Right),
         }
     }
 }
