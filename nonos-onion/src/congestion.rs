@@ -3,7 +3,8 @@
 //! The window is what may be in flight. A round trip longer than the shortest one seen means that cells
 //! wait in queues; their number is estimated as `window - window * shortest / shortest of this round`, and
 //! the window keeps it between two bounds. At the start it doubles, in bursts that queue behind themselves; so the
-//! start looks at the first cells of each burst alone (HyStart: Ha and Rhee, "Taming the elephants", 2011).
+//! start looks at the first cells of each burst alone (HyStart: Ha and Rhee, "Taming the elephants", 2011). A start that
+//! a queue of the moment ended goes on, by a quarter each round trip, once nothing waits (HyStart++: RFC 9406).
 //! Acknowledgements echo the tag of a cell that only its receiver knows,
 //! so no receiver can claim more than it got.
 
@@ -27,8 +28,14 @@ const WRITE: u32 = 32;
 const ALPHA: u32 = 3 * WRITE;
 /// More: it shrinks.
 const BETA: u32 = 4 * WRITE;
-/// More, at the start: the start is over.
+/// More, at the start: the start is over; that many or a [`SHARE`] of what the path holds, whichever is more.
 const GAMMA: u32 = 3 * WRITE;
+/// Round trips vary by their length, not by a number of cells (HyStart's eighth, halved).
+const SHARE: u32 = 16;
+/// Fewer than this, after the start: nothing waits, and the start goes on.
+const EPSILON: u32 = WRITE;
+/// A start that goes on grows by such a part in a round trip (RFC 9406, `CSS_GROWTH_DIVISOR`).
+const CALM: u32 = 4;
 /// More: it falls to what the path holds and this.
 const DELTA: u32 = 5 * WRITE;
 /// A window above which the start doubles it no more.
@@ -37,6 +44,17 @@ const START_CAP: u32 = 4096;
 const HEAD: u32 = 4;
 /// A sample so many times longer, or shorter, than the smoothed one tells of a clock, not of a path.
 const JUMP: u32 = 5000;
+
+/// What makes a window grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Growth {
+    /// Acknowledgements, doubling it each round trip.
+    Start,
+    /// The same by a quarter, as the start ended too early or the path became wider.
+    Resumed,
+    /// Round trips in which too little waits.
+    Vegas,
+}
 
 /// The window of a circuit.
 #[derive(Debug)]
@@ -51,7 +69,9 @@ pub(crate) struct Vegas {
     shortest_of_round: Duration,
     /// Zero before the first sample.
     smoothed: Duration,
-    is_starting: bool,
+    growth: Growth,
+    /// Most in flight in this round: acknowledgements come in bunches, with nothing sent between them.
+    peak: u32,
     /// Acknowledgements of this round trip so far; it ends with that of the last cell sent when it began.
     seen: u32,
     until: u64,
@@ -68,7 +88,8 @@ impl Vegas {
             shortest: Duration::MAX,
             smoothed: Duration::ZERO,
             shortest_of_round: Duration::MAX,
-            is_starting: true,
+            growth: Growth::Start,
+            peak: 0,
             seen: 0,
             until: 0,
         }
@@ -90,15 +111,14 @@ impl Vegas {
     }
 
     /// Books a cell that was sent.
-    pub(crate) const fn sent(&mut self) {
+    pub(crate) fn sent(&mut self) {
         self.sent += 1;
+        self.peak = self.peak.max(self.in_flight());
     }
 
     /// Books the acknowledgement of a step of cells, the last of which was handed over `round_trip` ago: what
     /// waited for this node's own link counts like any other queue.
     pub(crate) fn acknowledged(&mut self, round_trip: Duration) {
-        // An application that sends less says nothing about a larger window.
-        let is_full = self.in_flight() + STEP >= self.window;
         self.acknowledged = (self.acknowledged + u64::from(STEP)).min(self.sent);
         if !self.sample(round_trip) {
             return;
@@ -106,49 +126,63 @@ impl Vegas {
         self.seen += 1;
         self.shortest_of_round = self.shortest_of_round.min(round_trip);
         let is_over = self.acknowledged >= self.until;
-        if self.is_starting {
-            self.start(is_full, round_trip);
+        if self.growth != Growth::Vegas {
+            self.start(round_trip);
         } else if is_over {
-            self.follow(is_full);
+            self.follow();
         }
         if is_over {
             // What this acknowledgement lets go is the tail of a burst that waits for itself, not the next one's head.
-            let tail = if is_full { self.credit() } else { 0 };
+            let tail = if self.fills(2) { self.credit() } else { 0 };
             (self.seen, self.until, self.shortest_of_round) = (0, self.sent + u64::from(tail), Duration::MAX);
+            self.peak = self.in_flight();
         }
     }
 
-    /// Doubles the window, until the head of one waits.
-    fn start(&mut self, is_full: bool, round_trip: Duration) {
+    /// Whether the window is less than so many times what was in flight of late: an application that sends less says
+    /// nothing about a larger one.
+    fn fills(&self, times: u32) -> bool {
+        self.window < self.peak.saturating_mul(times)
+    }
+
+    /// Lets the window grow with each acknowledgement, until the head of one waits.
+    fn start(&mut self, round_trip: Duration) {
         if self.seen == HEAD {
             let holds = self.path_holds();
-            if self.window - holds >= GAMMA {
-                self.is_starting = false;
+            let gamma = GAMMA.max(holds / SHARE);
+            if self.window - holds >= gamma {
+                self.growth = Growth::Vegas;
                 // What is in flight still tells of the larger window.
                 self.until = self.sent;
-                return self.set(holds + GAMMA);
+                return self.set(holds + gamma);
             }
         }
-        if is_full {
-            // Doubled each round trip, but for a leap, and beyond the cap by half of that (RFC 3742).
-            let step = match self.window {
-                window if window > START_CAP => (STEP * START_CAP / 2).div_ceil(window),
-                window if window < LEAP * INITIAL && round_trip <= self.shortest + self.shortest / LEAP => {
-                    (LEAP - 1) * STEP
-                }
-                _ => STEP,
-            };
+        let is_quick = round_trip <= self.shortest + self.shortest / LEAP;
+        let step = match self.window {
+            _ if self.growth == Growth::Resumed => STEP / CALM,
+            // Beyond the cap by half of that in a round trip (RFC 3742).
+            window if window > START_CAP => (STEP * START_CAP / 2).div_ceil(window),
+            window if window < LEAP * INITIAL && is_quick && self.fills(LEAP) => (LEAP - 1) * STEP,
+            _ => STEP,
+        };
+        if step > STEP || self.fills(2) {
             self.set(self.window + step);
         }
     }
 
     /// Keeps what waits between two bounds.
-    fn follow(&mut self, is_full: bool) {
+    fn follow(&mut self) {
         let holds = self.path_holds();
+        let is_full = self.peak + STEP >= self.window;
         match self.window - holds {
             queued if queued > DELTA => self.set(holds + DELTA - STEP),
             queued if queued > BETA => self.set(self.window - STEP),
-            queued if queued < ALPHA && is_full => self.set(self.window + STEP),
+            queued if queued < ALPHA && is_full => {
+                if queued < EPSILON {
+                    self.growth = Growth::Resumed;
+                }
+                self.set(self.window + STEP);
+            }
             _ => {}
         }
     }
@@ -170,7 +204,7 @@ impl Vegas {
             return false;
         }
         self.smoothed = (self.smoothed + round_trip) / 2;
-        if !self.is_starting && self.window == MINIMUM {
+        if self.growth == Growth::Vegas && self.window == MINIMUM {
             // The path may have become longer for good; a window at its floor would never find out.
             self.shortest = self.smoothed;
         }
@@ -268,6 +302,30 @@ mod tests {
         // Each ends with the first acknowledgement of the round trip after it.
         let mut round_trip = || network.run(&mut vegas, 1 << 20, PATH / 2) / INITIAL;
         assert_eq!([(); 3].map(|()| round_trip()), [1, LEAP, 2 * LEAP]);
+    }
+
+    #[test]
+    fn acknowledgements_in_a_bunch_open_as_much() {
+        let mut vegas = Vegas::new(LIMIT);
+        (0..INITIAL).for_each(|_| vegas.sent());
+        (0..INITIAL / STEP).for_each(|_| vegas.acknowledged(PATH));
+        assert!(vegas.window > 3 * INITIAL, "{}", vegas.window);
+    }
+
+    #[test]
+    fn a_start_that_a_delay_of_the_moment_ended_goes_on() {
+        let mut vegas = Vegas::new(LIMIT);
+        // A round trip of whatever is in flight, with nothing queued.
+        let round_trip = |vegas: &mut Vegas, time| {
+            (0..vegas.credit()).for_each(|_| vegas.sent());
+            (0..vegas.in_flight() / STEP).for_each(|_| vegas.acknowledged(time));
+        };
+        round_trip(&mut vegas, PATH);
+        round_trip(&mut vegas, PATH * 2);
+        assert_eq!(vegas.growth, Growth::Vegas);
+        let before = vegas.window;
+        (0..10).for_each(|_| round_trip(&mut vegas, PATH));
+        assert!(vegas.window > 4 * before, "{} after {before}", vegas.window);
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use super::processes::{Process, link_all, path};
-use super::switch::{Switch, Wire};
+use super::switch::{RENO, Switch, Wire, congestion_control};
 use crate::Failure;
-use crate::report::{Better, Of, Row, count, median};
+use crate::report::{Better, Of, Paired, Row, count, median};
 
 /// What every node adds to what it sends: a link has twice that there and back.
 const DELAY: Duration = Duration::from_millis(25);
-/// Time over the three links of a path and back, in milliseconds.
+/// Time over the three links of a path and back, in milliseconds, and what a round of it is measured as.
 const PATH_MS: f64 = 150.0;
+const PATH: &str = "a TCP handshake over each of the three links";
 /// Processor time that building a circuit may take beyond the round trip, in milliseconds.
 const BUILD_MS: f64 = 4.0;
 /// Of every node, in bytes per second.
@@ -49,15 +50,21 @@ fn start(switch: &Switch, number: usize, host: usize, object_bytes: usize) -> Re
 }
 
 pub(super) fn compare(rounds: usize) -> Result<Vec<Row>, Failure> {
-    let mut rows = one_path(rounds)?;
+    let [build, goodput, half] = one_path(RENO, rounds)?;
+    let mut rows = vec![
+        build.target(Of::Ratio, 1.0 + BUILD_MS / PATH_MS),
+        goodput.target(Of::Ours, 20.0),
+        half.target(Of::Ours, 0.5),
+    ];
+    rows.extend(one_path(&congestion_control()?, rounds)?);
     rows.push(three_paths(rounds)?);
     rows.extend(service(rounds)?);
     Ok(rows)
 }
 
 /// Client, three relays and, beside the last of them, the server: three links of 50 ms.
-fn one_path(rounds: usize) -> Result<Vec<Row>, Failure> {
-    let switch = Switch::new(&[wire(Some(PATH_RATE), 0); 4])?;
+fn one_path(tcp: &str, rounds: usize) -> Result<[Row; 3], Failure> {
+    let switch = Switch::new(&[wire(Some(PATH_RATE), 0); 4], tcp)?;
     let mut client = start(&switch, 1, 0, 0)?;
     let mut first = start(&switch, 2, 1, 0)?;
     let mut second = start(&switch, 3, 2, 0)?;
@@ -67,24 +74,23 @@ fn one_path(rounds: usize) -> Result<Vec<Row>, Failure> {
     first.dial(&second)?;
     second.dial(&third)?;
     third.dial(&server)?;
-    let (mut build, mut plateau, mut rise) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut build, mut plateau, mut rise) = (Paired::default(), Vec::new(), Vec::new());
     for _ in 0..rounds {
+        let links = [client.round_trip(1)?, first.round_trip(2)?, second.round_trip(3)?];
         let path = path([&mut first, &mut second, &mut third, &mut server])?;
         // The first opens the links.
         client.build(path.clone())?;
         let seconds: Vec<f64> = (0..BUILDS).map(|_| client.build(path.clone())).collect::<Result<_, _>>()?;
-        build.push(median(&seconds) * 1e3);
+        build.push(median(&seconds) * 1e3, links.iter().sum::<f64>() * 1e3);
         let (rate, half) = ramp(&client.fetch(BYTES)?.hundredths)?;
         plateau.push(rate * 100.0 / MEGABYTE);
         rise.push(half / 100.0);
     }
-    Ok(vec![
-        Row::alone("3 links of 50 ms: circuit build", "ms", Better::Lower, &build)
-            .target(Of::Ours, PATH_MS + BUILD_MS),
-        Row::alone("3 links of 50 ms and 25 MB/s: goodput", "MB/s", Better::Higher, &plateau)
-            .target(Of::Ours, 20.0),
-        Row::alone("3 links of 50 ms and 25 MB/s: half of that after", "s", Better::Lower, &rise)
-            .target(Of::Ours, 0.5),
+    let links = format!("3 links of 50 ms and 25 MB/s, TCP {tcp}");
+    Ok([
+        build.row(format!("{links}: circuit build"), "ms", Better::Lower, PATH),
+        Row::alone(format!("{links}: goodput"), "MB/s", Better::Higher, &plateau),
+        Row::alone(format!("{links}: half of that after"), "s", Better::Lower, &rise),
     ])
 }
 
@@ -105,7 +111,7 @@ fn ramp(hundredths: &[usize]) -> Result<(f64, f64), Failure> {
 /// An object over three circuits of two relays each, one circuit with loss at both its relays.
 fn three_paths(rounds: usize) -> Result<Row, Failure> {
     let (free, good, lossy) = (wire(None, 0), wire(Some(RELAY_RATE), 0), wire(Some(RELAY_RATE), LOST));
-    let switch = Switch::new(&[free, free, good, good, good, good, lossy, lossy])?;
+    let switch = Switch::new(&[free, free, good, good, good, good, lossy, lossy], RENO)?;
     let mut client = start(&switch, 1, 0, 0)?;
     let mut server = start(&switch, 2, 1, OBJECT_BYTES)?;
     let mut relays: Vec<Process> =
@@ -133,7 +139,7 @@ fn three_paths(rounds: usize) -> Result<Row, Failure> {
 
 /// A client, an onion service and relays, each 50 ms from each.
 fn service(rounds: usize) -> Result<Vec<Row>, Failure> {
-    let switch = Switch::new(&[wire(None, 0); RELAYS + 2])?;
+    let switch = Switch::new(&[wire(None, 0); RELAYS + 2], RENO)?;
     let mut nodes: Vec<Process> =
         (0..RELAYS + 2).map(|host| start(&switch, host + 1, host, 0)).collect::<Result<_, _>>()?;
     link_all(&mut nodes)?;
@@ -144,14 +150,17 @@ fn service(rounds: usize) -> Result<Vec<Row>, Failure> {
             node.build(vec![relay.clone()])?;
         }
     }
-    let [client, server, ..] = nodes.as_mut_slice() else { return Err("a client and a service".into()) };
+    let [client, server, near, far, ..] = nodes.as_mut_slice() else {
+        return Err("a client, a service and relays".into());
+    };
     client.learn(&relays, HOPS)?;
     server.learn(&relays, HOPS)?;
     let address = server.offer()?;
     let (mut cold, mut without, mut prepared, mut warm) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
+        let path: f64 = [client.round_trip(2)?, near.round_trip(3)?, far.round_trip(1)?].iter().sum();
         let reached = client.reach(&address)?;
-        let trips = |seconds: f64| seconds * 1e3 / PATH_MS;
+        let trips = |seconds: f64| seconds / path;
         cold.push(trips(reached.cold));
         without.push(trips(reached.without));
         prepared.push(trips(reached.prepared));

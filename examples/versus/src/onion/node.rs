@@ -21,6 +21,7 @@ use nonos_onion::service::MemoryDirectory;
 use nonos_onion::{BandwidthClass, Config, EpochKeys, FamilyTag, RelayDescriptor, SubnetTag};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
 use super::directory;
@@ -34,6 +35,8 @@ use crate::report::now;
 pub(super) enum Ask {
     /// Links to a node.
     Dial { node: NodeId, ticket: String },
+    /// A round trip of TCP to an address where nobody listens.
+    RoundTrip { address: String },
     /// Its relay descriptor of this epoch.
     Describe,
     /// Builds a circuit, which takes the place of the one before.
@@ -71,6 +74,9 @@ pub(super) enum Answer {
     Descriptor(String),
     Offered(String),
     Built {
+        seconds: f64,
+    },
+    RoundTrip {
         seconds: f64,
     },
     Fetched(Fetched),
@@ -126,6 +132,8 @@ const LINK_PROTOCOL: &str = "/nonos/onion/1";
 const BYTES_PORT: u16 = 1;
 /// Serves the object.
 const OBJECT_PORT: u16 = 2;
+/// Where nobody listens (RFC 863): a connection is refused after one round trip.
+const DISCARD: u16 = 9;
 /// Longest wait for a link.
 const DIAL: Duration = Duration::from_secs(10);
 const CHUNK_BYTES: usize = 1 << 16;
@@ -269,6 +277,15 @@ impl Node {
                     known.insert(node, ticket.parse()?);
                 }
                 Ok(Answer::Done)
+            }
+            Ask::RoundTrip { address } => {
+                let started = now();
+                match TcpStream::connect((address, DISCARD)).await {
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                        Ok(Answer::RoundTrip { seconds: started.elapsed().as_secs_f64() })
+                    }
+                    other => Err(format!("a port where nobody listens answers {other:?}").into()),
+                }
             }
             Ask::Describe => self.describe().await,
             Ask::Build { path } => {

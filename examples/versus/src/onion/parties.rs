@@ -12,7 +12,7 @@ use nonos_identity::NodeId;
 use nonos_onion::rendezvous::ports;
 
 use super::processes::{Process, path};
-use super::switch::{Switch, Wire};
+use super::switch::{RENO, Switch, Wire};
 use crate::Failure;
 use crate::report::{Better, Of, Row, count};
 
@@ -50,7 +50,7 @@ impl Seen {
 /// Visits a service; an error says what did not work.
 pub(super) fn observe() -> Result<Vec<Row>, Failure> {
     let wire = Wire { delay: Duration::from_millis(1), bytes_per_second: None, lost: 0 };
-    let switch = Switch::new(&[wire; FIRST_RELAY + RELAYS])?;
+    let switch = Switch::new(&[wire; FIRST_RELAY + RELAYS], RENO)?;
     let mut nodes = Vec::new();
     for host in 0..FIRST_RELAY + RELAYS {
         let listen = format!("/ip4/{}/tcp/0", Switch::address(host));

@@ -9,6 +9,7 @@ use nonos_identity::NodeId;
 use rustix::param::clock_ticks_per_second;
 
 use super::node::{Answer, Ask, Fetched, Reached};
+use super::switch::Switch;
 use crate::Failure;
 
 /// Processor time that processes have used so far, user and system, in seconds.
@@ -93,6 +94,14 @@ impl Process {
     /// Links this node to another.
     pub(super) fn dial(&mut self, other: &Self) -> Result<(), Failure> {
         self.ask(&Ask::Dial { node: other.node, ticket: other.ticket.clone() }).map(drop)
+    }
+
+    /// The seconds of a round trip to another host.
+    pub(super) fn round_trip(&mut self, host: usize) -> Result<f64, Failure> {
+        match self.ask(&Ask::RoundTrip { address: Switch::address(host) })? {
+            Answer::RoundTrip { seconds } => Ok(seconds),
+            other => Err(unexpected(&other)),
+        }
     }
 
     fn describe(&mut self) -> Result<String, Failure> {

@@ -3,6 +3,7 @@
 //! of the kernel shapes it. Needs root, `ip` and `/dev/net/tun`.
 
 use std::collections::{BTreeSet, BinaryHeap};
+use std::fs;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,10 @@ const MTU_BYTES: usize = 1500;
 const QUEUE: Duration = Duration::from_millis(100);
 /// What is due so soon counts as due: fewer wakeups for a little less precision.
 const GRAIN: Duration = Duration::from_micros(250);
+/// What any kernel has (RFC 5681). Others pace what a link sends after a pause, which then is what one measures.
+pub(super) const RENO: &str = "reno";
+/// Which congestion control TCP connections of a namespace have.
+const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 /// The hosts are 10.203.0.1 and so on.
 const SUBNET: [u8; 3] = [10, 203, 0];
 
@@ -101,16 +106,25 @@ pub(super) struct Switch {
 
 /// Runs `ip` with a line of arguments.
 fn ip(line: &str) -> Result<(), Failure> {
-    let output = Command::new("ip").args(line.split_whitespace()).output()?;
+    run(Command::new("ip").args(line.split_whitespace()))
+}
+
+fn run(command: &mut Command) -> Result<(), Failure> {
+    let output = command.output()?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("ip {line}: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
+}
+
+/// The congestion control that this machine's TCP has.
+pub(super) fn congestion_control() -> Result<String, Failure> {
+    Ok(fs::read_to_string(CONGESTION_CONTROL)?.trim().to_owned())
 }
 
 impl Switch {
-    /// A host for each wire.
-    pub(super) fn new(wires: &[Wire]) -> Result<Self, Failure> {
+    /// A host for each wire, all with one congestion control.
+    pub(super) fn new(wires: &[Wire], congestion_control: &str) -> Result<Self, Failure> {
         let mut switch = Self { namespaces: Vec::new(), sent: Sent::default() };
         let mut devices = Vec::new();
         for host in 0..wires.len() {
@@ -124,6 +138,8 @@ impl Switch {
             ip(&format!("-n {namespace} addr add {}/24 dev {name}", Self::address(host)))?;
             ip(&format!("-n {namespace} link set {name} mtu {MTU_BYTES} up"))?;
             ip(&format!("-n {namespace} link set lo up"))?;
+            let set = format!("echo {congestion_control} > {CONGESTION_CONTROL}");
+            run(Command::new("ip").args(["netns", "exec", &namespace, "sh", "-c", &set]))?;
             devices.push(Arc::new(device));
         }
         let (senders, receivers): (Vec<_>, Vec<_>) = devices.iter().map(|_| channel()).unzip();
