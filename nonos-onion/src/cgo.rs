@@ -34,6 +34,8 @@ pub const RATCHET_CELLS: u32 = 4096;
 const KEYS_BYTES: usize = 64;
 const DIRECTION_SEED_BYTES: usize = KEYS_BYTES + TAG_BYTES;
 const BLOCK_BYTES: usize = 16;
+/// What `polyval` takes at a time: blocks that come alone cost three times as much.
+const HASH_BYTES: usize = 4 * BLOCK_BYTES;
 
 /// The first sixteen bytes of a cell's body: its authenticator and the tweak of the next cell.
 pub type Tag = [u8; TAG_BYTES];
@@ -88,14 +90,15 @@ impl<E, const BODY: usize> Uiv<E, BODY> {
     fn tweak(&self, previous: &Tag, command: u8, payload: &[u8]) -> Tag {
         let mut hash = self.block_hash.clone();
         // The command byte shifts the payload against the blocks of the hash.
-        let (head, rest) = payload.split_at_checked(BLOCK_BYTES - 1).unwrap_or((payload, &[]));
-        let mut block = [0; BLOCK_BYTES];
-        if let Some((first, tail)) = block.split_first_mut() {
-            *first = command;
-            tail.iter_mut().zip(head).for_each(|(to, from)| *to = *from);
-        }
-        hash.update(&[(*previous).into(), block.into()]);
-        hash.update_padded(rest);
+        let (begin, rest) = payload.split_at_checked(HASH_BYTES - TAG_BYTES - 1).unwrap_or((payload, &[]));
+        let mut head = [0; HASH_BYTES];
+        put(&mut head, &[previous, &[command], begin]);
+        hash.update_padded(&head);
+        let (whole, last) = rest.split_at(rest.len() - rest.len() % HASH_BYTES);
+        hash.update_padded(whole);
+        let mut tail = [0; HASH_BYTES];
+        put(&mut tail, &[last]);
+        hash.update_padded(tail.get(..last.len().next_multiple_of(BLOCK_BYTES)).unwrap_or(&tail));
         hash.finalize().into()
     }
 
@@ -112,7 +115,7 @@ impl<E, const BODY: usize> Uiv<E, BODY> {
     }
 
     fn split(body: &mut [u8; BODY]) -> (&mut Tag, &mut [u8]) {
-        const { assert!(BODY > 2 * TAG_BYTES, "a body holds a tag and a payload") };
+        const { assert!(BODY >= TAG_BYTES + HASH_BYTES, "a payload fills what the hash takes at a time") };
         body.split_first_chunk_mut().expect("asserted above")
     }
 }
@@ -329,6 +332,15 @@ fn tag_of<const BODY: usize>(body: &[u8; BODY]) -> Tag {
 
 fn set_tag<const BODY: usize>(body: &mut [u8; BODY], tag: &Tag) {
     *body.first_chunk_mut().expect("a body is longer than a tag") = *tag;
+}
+
+/// Writes `parts` one after the other, as far as there is room.
+fn put(mut to: &mut [u8], parts: &[&[u8]]) {
+    for part in parts {
+        let Some((at, rest)) = to.split_at_mut_checked(part.len()) else { return };
+        at.copy_from_slice(part);
+        to = rest;
+    }
 }
 
 fn xor(to: &mut Tag, mask: &Tag) {

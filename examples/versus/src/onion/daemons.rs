@@ -12,7 +12,7 @@ use super::tor::{Network, Scheduler, Way};
 use crate::Failure;
 use crate::report::{Better, Of, Row, count};
 
-/// Circuits that a round builds, for a figure well above the clock's tick of 10 ms.
+/// Circuits that a round builds: one takes as long as a thread that wakes up.
 const BUILDS: usize = 40;
 const MEGABYTE: f64 = 1e6;
 
