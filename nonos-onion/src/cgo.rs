@@ -34,7 +34,7 @@ pub const RATCHET_CELLS: u32 = 4096;
 const KEYS_BYTES: usize = 64;
 const DIRECTION_SEED_BYTES: usize = KEYS_BYTES + TAG_BYTES;
 const BLOCK_BYTES: usize = 16;
-/// What `polyval` takes at a time: blocks that come alone cost three times as much.
+/// What `polyval` takes at a time: a block that comes alone is reduced alone.
 const HASH_BYTES: usize = 4 * BLOCK_BYTES;
 
 /// The first sixteen bytes of a cell's body: its authenticator and the tweak of the next cell.

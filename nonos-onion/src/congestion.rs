@@ -323,9 +323,38 @@ mod tests {
         round_trip(&mut vegas, PATH);
         round_trip(&mut vegas, PATH * 2);
         assert_eq!(vegas.growth, Growth::Vegas);
+        // The round trip that the end had begun still counts its cells; nothing waits in the next.
+        (0..2).for_each(|_| round_trip(&mut vegas, PATH));
+        assert_eq!(vegas.growth, Growth::Resumed);
         let before = vegas.window;
-        (0..10).for_each(|_| round_trip(&mut vegas, PATH));
+        round_trip(&mut vegas, PATH);
+        let quarter = before / CALM;
+        assert!(
+            (quarter / 2..=quarter).contains(&(vegas.window - before)),
+            "{} after {before}",
+            vegas.window
+        );
+        (0..8).for_each(|_| round_trip(&mut vegas, PATH));
         assert!(vegas.window > 4 * before, "{} after {before}", vegas.window);
+    }
+
+    #[test]
+    fn a_start_bears_delays_in_proportion_to_the_path() {
+        // A window that would be over its bound in cells by what a twentieth of the path is to it.
+        let after = |delay: Duration| {
+            let mut vegas = Vegas::new(LIMIT);
+            while vegas.window < 3000 {
+                (0..vegas.credit()).for_each(|_| vegas.sent());
+                vegas.acknowledged(PATH);
+            }
+            (0..2 * vegas.window / STEP).for_each(|_| {
+                (0..vegas.credit()).for_each(|_| vegas.sent());
+                vegas.acknowledged(PATH + delay);
+            });
+            vegas.growth
+        };
+        assert_eq!(after(PATH / 20), Growth::Start);
+        assert_eq!(after(PATH / 10), Growth::Vegas);
     }
 
     #[test]

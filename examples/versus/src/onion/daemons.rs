@@ -12,7 +12,7 @@ use super::tor::{Network, Scheduler, Way};
 use crate::Failure;
 use crate::report::{Better, Of, Row, count};
 
-/// Circuits that a round builds: one takes as long as a thread that wakes up.
+/// Circuits that a round builds: the time of a single one varies with each wakeup.
 const BUILDS: usize = 40;
 const MEGABYTE: f64 = 1e6;
 

@@ -9,8 +9,9 @@ use crate::report::{Better, Of, Paired, Row, count, median};
 
 /// What every node adds to what it sends: a link has twice that there and back.
 const DELAY: Duration = Duration::from_millis(25);
-/// Time over the three links of a path and back, in milliseconds, and what a round of it is measured as.
+/// Time over the three links of a path and back, in milliseconds, as the wires are set.
 const PATH_MS: f64 = 150.0;
+/// What that is measured as, in each round.
 const PATH: &str = "a TCP handshake over each of the three links";
 /// Processor time that building a circuit may take beyond the round trip, in milliseconds.
 const BUILD_MS: f64 = 4.0;

@@ -16,7 +16,7 @@ pub(super) fn cpu_of(pids: &[u32]) -> Result<f64, Failure> {
     let mut nanos = 0;
     for pid in pids {
         for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-            // What `stat` beside it has is in ticks of 10 ms: a tenth of what some of them use in a transfer.
+            // What `stat` has is in ticks of 10 ms, and a transfer takes a relay few of them.
             // A thread that ended meanwhile is none of those that carry cells.
             let Ok(times) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
             nanos += times.split_whitespace().next().unwrap_or_default().parse::<u64>()?;

@@ -21,7 +21,7 @@ const MTU_BYTES: usize = 1500;
 const QUEUE: Duration = Duration::from_millis(100);
 /// What is due so soon counts as due: fewer wakeups for a little less precision.
 const GRAIN: Duration = Duration::from_micros(250);
-/// What any kernel has (RFC 5681). Others pace what a link sends after a pause, which then is what one measures.
+/// What any kernel has (RFC 5681). BBR paces what a link sends after a pause, which then is what one measures.
 pub(super) const RENO: &str = "reno";
 /// Which congestion control TCP connections of a namespace have.
 const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
