@@ -339,6 +339,20 @@ mod tests {
     }
 
     #[test]
+    fn a_round_lasts_until_what_its_end_lets_go_is_acknowledged() {
+        let until = |cells: u32| {
+            let mut vegas = Vegas::new(LIMIT);
+            (0..cells).for_each(|_| vegas.sent());
+            vegas.acknowledged(PATH);
+            (vegas.until, vegas.credit())
+        };
+        let (full, credit) = until(INITIAL);
+        assert_eq!(full, u64::from(INITIAL + credit));
+        // One that sends little does not use its credit, and would never be done.
+        assert_eq!(until(2 * STEP).0, u64::from(2 * STEP));
+    }
+
+    #[test]
     fn a_start_bears_delays_in_proportion_to_the_path() {
         // A window that would be over its bound in cells by what a twentieth of the path is to it.
         let after = |delay: Duration| {
