@@ -1,5 +1,9 @@
 //! What directories keep, where, and what they refuse.
 
+use core::time::Duration;
+
+use nonos_onion::testing::{LinkShape, Simulation};
+
 use super::*;
 
 #[test]
@@ -97,4 +101,80 @@ fn a_directory_is_bounded_and_forgets() {
     let full = directory(MemoryLimits { entries: 2, bytes: 2 * len });
     assert_eq!(full.put(index(&service()), revision(1)), Ok(()));
     assert_eq!(full.put(index(&other), other_bytes), Ok(()));
+}
+
+/// Records that a directory keeps at a time, in the flood.
+const ENTRIES: usize = 64;
+const QUOTA: usize = 8 << 20;
+
+/// A valid record of each of many services, and where it belongs.
+fn records(count: u8) -> Vec<(DirectoryIndex, Vec<u8>)> {
+    let record = |number| {
+        let service = Service::new(network(), &SigningKey::from_seed(&[number; 32])).unwrap();
+        let bytes = service.descriptor(&content(3), &issue(Access::Public), &[number; 32]).unwrap();
+        (service.indices(period(), &RANDOM)[0], bytes)
+    };
+    (1..=count).map(record).collect()
+}
+
+/// Milliseconds of a flood until it has sent as much of late as the upload beside it: until then its circuit goes first.
+const SETTLE_MS: u64 = 3000;
+const MEASURE_MS: u64 = 1000;
+
+/// Bytes that a client's upload to a directory's node brings in a second, which begins so long after somebody began to
+/// upload a record in each of so many milliseconds over the same relays; and how many of these the directory was given,
+/// kept and refused.
+fn beside_a_flood(records: &[(DirectoryIndex, Vec<u8>)], every_ms: u64, settle_ms: u64) -> (u64, [usize; 3]) {
+    let shape = LinkShape { latency: Duration::from_millis(10), bytes_per_second: 20_000_000 };
+    let mut sim = Simulation::new(6, shape, |_, config| config.limits.memory_bytes = QUOTA);
+    let honest = sim.build(&[0, 1, 2, 3, 4]);
+    let near = sim.open(0, honest);
+    sim.send_all(0, near);
+    let attack = sim.build(&[5, 1, 2, 3, 4]);
+    let flood = sim.open(5, attack);
+    let [far, arriving] = *sim.offered(4) else { panic!("two streams") };
+    let record_bytes = records[0].1.len();
+    let directory = directory(MemoryLimits { entries: ENTRIES, bytes: ENTRIES * record_bytes });
+    sim.run_for(Duration::from_secs(1));
+    let (mut before, mut waiting, mut next, mut told) = (0, Vec::new(), 0, [0; 3]);
+    for ms in 0..settle_ms + MEASURE_MS {
+        if ms == settle_ms {
+            before = sim.received(4, far);
+        }
+        if ms.is_multiple_of(every_ms) {
+            waiting.extend_from_slice(&records[next % records.len()].1);
+            next += 1;
+        }
+        let sent = sim.send(5, flood, &waiting);
+        waiting.drain(..sent);
+        sim.run_for(Duration::from_millis(1));
+        let whole = usize::try_from(sim.received(4, arriving)).unwrap() / record_bytes;
+        for (index, bytes) in records.iter().cycle().take(whole).skip(told[0]) {
+            match directory.put(*index, bytes.clone()) {
+                Ok(()) => told[1] += 1,
+                Err(error) => {
+                    assert_eq!(error, StoreError::Full);
+                    told[2] += 1;
+                }
+            }
+        }
+        told[0] = whole;
+        assert!((0..5).all(|node| sim.held_bytes(node) <= QUOTA));
+    }
+    assert!(records.iter().filter(|(index, _)| directory.find(*index).is_some()).count() <= ENTRIES);
+    (sim.received(4, far) - before, told)
+}
+
+#[test]
+fn a_flood_of_descriptors_is_bounded_and_leaves_half_of_the_goodput() {
+    let records = records(200);
+    let (calm, [one, ..]) = beside_a_flood(&records, u64::MAX, 0);
+    assert!(one <= 1);
+    // Eight megabytes a second from its first moment, and sixteen of the twenty that the links carry.
+    for (every_ms, settle_ms) in [(2, 0), (1, SETTLE_MS)] {
+        let (beside, [given, kept, refused]) = beside_a_flood(&records, every_ms, settle_ms);
+        println!("{given} records, {kept} kept, {refused} refused; {beside} B of {calm} B arrived");
+        assert!(given > 400 && refused > given / 2, "the flood did not arrive: {given}, {refused} refused");
+        assert!(beside * 2 >= calm, "{beside} of {calm}");
+    }
 }
